@@ -1,0 +1,35 @@
+"""Settings of the whole suite: quiet hosts, four virtual CPUs, no display."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import keras
+import pytest
+
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+if ON_TENSORFLOW:
+    import tensorflow as tf
+
+    # Replicas of MirroredStrategy; must be set before TensorFlow starts.
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration() for _ in range(4)],
+    )
+
+
+def pytest_collection_modifyitems(items):
+    if ON_TENSORFLOW:
+        return
+    for item in items:
+        if item.get_closest_marker("tensorflow"):
+            item.add_marker(pytest.mark.skip(reason="tf.distribute or tf.data: TensorFlow only"))
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keras():
+    """Names of layers and the global seed do not leak from test to test."""
+    yield
+    keras.utils.clear_session(free_memory=False)

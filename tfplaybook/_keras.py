@@ -1,0 +1,204 @@
+"""The only module that touches private hooks of Keras. Checked on Keras 3.15.
+
+`tests/test_keras_hooks.py` fails with a clear message when one of them is gone.
+"""
+
+import copy
+import math
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import keras
+from keras import ops
+from keras.src.utils.rng_utils import get_random_seed
+
+_RATE_METHOD = "_get_current_learning_rate"
+_RATE_VARIABLE = "_learning_rate"
+
+_registries: "weakref.WeakKeyDictionary[Any, dict[str, Any]]" = weakref.WeakKeyDictionary()
+
+
+class ScalarWriter(Protocol):
+    """Where a callback of ours writes the numbers that it computes."""
+
+    def scalar(self, name: str, step: int, value: float) -> None:
+        """Record that `name` was `value` after `step` optimizer updates."""
+
+    def flush(self) -> None:
+        """Put on disk what was recorded."""
+
+
+def registry(model: keras.Model) -> dict[str, Any]:
+    """Return what our callbacks share about `model`, so that their order does not matter.
+
+    Keys: `"recorder"`, the `ScalarWriter` of the run; `"learning_rate"`, the `InstalledRate`.
+    """
+    return _registries.setdefault(model, {})
+
+
+def check_model(model: Any, caller: str) -> None:
+    """Raise unless `model` is a compiled Keras 3 model."""
+    if not isinstance(model, keras.Model):
+        origin = type(model).__module__
+        legacy = (
+            " This is a legacy `tf_keras` (Keras 2) model: unset TF_USE_LEGACY_KERAS and build it "
+            "with `import keras`."
+            if any(base.__module__.startswith("tf_keras") for base in type(model).__mro__)
+            else ""
+        )
+        raise ValueError(
+            f"{caller} works with a `keras.Model` of Keras 3. "
+            f"Received: {type(model).__name__} from {origin}.{legacy}"
+        )
+    if getattr(model, "optimizer", None) is None:
+        raise ValueError(
+            f"{caller} needs a compiled model. Received: {model.name!r} without an optimizer. "
+            "Call model.compile(optimizer=..., loss=...) first."
+        )
+
+
+def innermost_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:
+    """Return the optimizer that updates the weights, inside any `LossScaleOptimizer`."""
+    optimizer = model.optimizer
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def count_updates(model: keras.Model) -> int:
+    """Return how often the weights were updated; accumulated micro-steps count as one."""
+    return int(ops.convert_to_numpy(innermost_optimizer(model).iterations))
+
+
+def accumulation_steps(model: keras.Model) -> int:
+    """Return how many batches make one update."""
+    return innermost_optimizer(model).gradient_accumulation_steps or 1
+
+
+def global_seed() -> int | None:
+    """Return the seed given to `keras.utils.set_random_seed`, or None when it was not called."""
+    return get_random_seed()
+
+
+def describe_model(model: keras.Model) -> dict[str, Any]:
+    """Return what a reader wants to know about a compiled model, as JSON data."""
+    return {
+        "name": model.name,
+        "class": f"{type(model).__module__}.{type(model).__qualname__}",
+        "parameters": model.count_params() if model.built else None,
+        "optimizer": _plain(innermost_optimizer(model)),
+        "loss": _plain(model.loss),
+        "jit_compile": bool(model.jit_compile),
+        "steps_per_execution": model.steps_per_execution,
+    }
+
+
+def _plain(config: Any) -> Any:
+    """Return `config` as JSON data: objects by class and configuration, functions by name."""
+    if isinstance(config, dict):
+        return {str(key): _plain(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [_plain(value) for value in config]
+    if config is None or isinstance(config, bool | int | str):
+        return config
+    if isinstance(config, float) and math.isfinite(config):
+        return config
+    if hasattr(config, "get_config"):
+        return {"class": type(config).__name__, **_plain(config.get_config())}
+    return getattr(config, "__qualname__", str(config))
+
+
+def retrace(model: keras.Model) -> None:
+    """Make the next `fit` compile its step anew, as it must after a change to the optimizer."""
+    model.train_function = None
+
+
+class Callback(keras.callbacks.Callback):
+    """Base of our callbacks: refuses models it cannot serve, and its copies are as new.
+
+    KerasTuner deep-copies the callbacks for every trial; a copy of a callback that has trained
+    must not carry that model, its numbers or its open run along.
+    """
+
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Callback":
+        callback = super().__new__(cls)
+        callback._arguments = (args, kwargs)
+        return callback
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Callback":
+        args, kwargs = copy.deepcopy(self._arguments, memo)
+        return type(self)(*args, **kwargs)
+
+    def set_model(self, model: keras.Model) -> None:
+        """Accept a compiled Keras 3 model."""
+        check_model(model, type(self).__name__)
+        super().set_model(model)
+
+
+class InstalledRate:
+    """A learning rate that the compiled step computes as `fraction(updates) * variable`.
+
+    The optimizer's own learning-rate variable stays in its place and holds the peak. Replacing it
+    by a schedule would untrack it, so that checkpoints lose the optimizer's state, and put a class
+    of ours into every file saved during training, which a process without tfplaybook cannot load.
+
+    Args:
+        model: A compiled model whose optimizer has a constant rate.
+        fraction: Maps the number of updates made (integer tensor, shape ()) to the share of the
+            variable to use (float32, shape ()). Called while the step is traced.
+        caller: Name of the callback, for error messages.
+    """
+
+    def __init__(self, model: keras.Model, fraction: Callable[[Any], Any], caller: str):
+        optimizer = innermost_optimizer(model)
+        previous = registry(model).pop("learning_rate", None)
+        if previous is not None:
+            # Left by `keep_installed` or an interrupted `fit`; a rate assigned since then is the
+            # user's and becomes the compiled one.
+            assigned = previous.written_by_others()
+            previous.uninstall(model)
+            if assigned is not None:
+                previous.variable.assign(assigned)
+        variable = getattr(optimizer, _RATE_VARIABLE, None)
+        if not hasattr(optimizer, _RATE_METHOD) or variable is None:
+            raise ValueError(
+                f"{caller} does not know how {type(optimizer).__name__} computes its learning "
+                f"rate (Keras {keras.version()}): it must be a Keras 3 optimizer."
+            )
+        if not isinstance(variable, keras.Variable):
+            raise ValueError(
+                f"{caller} needs an optimizer compiled with a constant learning rate. Received: "
+                f"{type(optimizer).__name__} with {type(variable).__name__}. Pass a float, or "
+                "keep your schedule, wrap it in tfplaybook.schedules.prepend_warmup and leave "
+                "the callback out."
+            )
+        self.variable = variable
+        self.compiled_rate = float(variable.numpy())
+        self._written = self.compiled_rate
+
+        def current_learning_rate() -> Any:
+            return ops.cast(fraction(optimizer.iterations), variable.dtype) * variable
+
+        setattr(optimizer, _RATE_METHOD, current_learning_rate)
+        registry(model)["learning_rate"] = self
+        retrace(model)
+
+    def assign(self, rate: float) -> None:
+        """Set the variable that `fraction` multiplies."""
+        self.variable.assign(rate)
+        self._written = float(self.variable.numpy())
+
+    def written_by_others(self) -> float | None:
+        """Return what another callback has assigned since our last `assign`, or None."""
+        value = float(self.variable.numpy())
+        return None if value == self._written else value
+
+    def uninstall(self, model: keras.Model) -> None:
+        """Give the optimizer back with the rate it was compiled with."""
+        vars(innermost_optimizer(model)).pop(_RATE_METHOD, None)
+        self.variable.assign(self.compiled_rate)
+        registry(model).pop("learning_rate", None)
+        retrace(model)

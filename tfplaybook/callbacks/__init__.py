@@ -1,0 +1,3 @@
+"""What goes into `model.fit(callbacks=[...])`."""
+
+from tfplaybook.callbacks._warmup_then_decay import WarmupThenDecay as WarmupThenDecay
