@@ -1,0 +1,12 @@
+"""Input pipelines for TensorFlow: the stages in the right order, resumable at any step.
+
+`training_pipeline` is endless and its order is a pure function of (seed, epoch, step);
+`evaluation_pipeline` is one pass whose padded last batch changes no result. Both are
+`tf.data.Dataset`s, so `keras.Model.fit` and `evaluate` take them as they are.
+"""
+
+from pipelines._describe import describe as describe
+from pipelines._evaluation import EvaluationPipeline as EvaluationPipeline
+from pipelines._evaluation import evaluation_pipeline as evaluation_pipeline
+from pipelines._training import TrainingPipeline as TrainingPipeline
+from pipelines._training import training_pipeline as training_pipeline
