@@ -362,6 +362,18 @@ def test_a_model_saved_during_training_loads_without_tfplaybook(tmp_path):
     assert done.stdout.split() == [str(UPDATES), str(PEAK), "4"]
 
 
+def test_trains_on_a_given_schedule():
+    short = pb.schedules.WarmupDecaySchedule(
+        peak_learning_rate=0.5, warmup_steps=4, decay_steps=8, decay="linear"
+    )
+    longer = pb.schedules.lengthen(short, UPDATES)
+    model = probe()
+    callback = WarmupThenDecay.from_schedule(longer)
+    train(model, [callback])
+    assert callback.schedule.get_config() == longer.get_config()
+    assert_applied(model, ops.convert_to_numpy(longer(np.arange(UPDATES))))
+
+
 def test_refuses_an_optimizer_compiled_with_a_schedule():
     model = probe(keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 10)))
     with pytest.raises(ValueError, match=r"constant learning rate.*CosineDecay.*prepend_warmup"):

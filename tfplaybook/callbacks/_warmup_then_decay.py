@@ -123,6 +123,19 @@ class WarmupThenDecay(_keras.Callback):
         self._recorded = 0
         self._last_rate: float | None = None
 
+    @classmethod
+    def from_schedule(cls, schedule: WarmupDecaySchedule, **options: Any) -> "WarmupThenDecay":
+        """Return a callback that trains on exactly `schedule`, such as a lengthened one (H7).
+
+        Args:
+            schedule: Gives the peak, the length and the shape.
+            **options: `log_dir`, `update_freq`, `keep_installed`.
+        """
+        shape = schedule.get_config()
+        del shape["name"], shape["decay_steps"]
+        shape["decay"] = schedule.decay
+        return cls(total_steps=schedule.total_steps, **shape, **options)
+
     @property
     def schedule(self) -> WarmupDecaySchedule:
         """The schedule of the run, from the beginning of training on."""
