@@ -28,28 +28,33 @@ LOW_RATE_FRACTION = 0.1
 """Below this fraction of the peak, `lengthen` counts a step as spent at a small rate."""
 
 
-def _constant(x: Tensor, final: float, power: float) -> Tensor:
-    return ops.ones_like(x)
+# Each decay is a function of `done`, the share of the decay that has passed, and `left`, the share
+# that remains. Both are given because 1 minus the other one has lost the digits that matter near 0.
 
 
-def _polynomial(x: Tensor, final: float, power: float) -> Tensor:
-    return _between(final, 1.0, ops.power(1.0 - x, power))
+def _constant(done: Tensor, left: Tensor, final: float, power: float) -> Tensor:
+    return ops.ones_like(left)
 
 
-def _linear(x: Tensor, final: float, power: float) -> Tensor:
-    return _between(final, 1.0, 1.0 - x)
+def _polynomial(done: Tensor, left: Tensor, final: float, power: float) -> Tensor:
+    return _between(final, 1.0, ops.power(left, power))
 
 
-def _cosine(x: Tensor, final: float, power: float) -> Tensor:
-    return _between(final, 1.0, 0.5 * (1.0 + ops.cos(math.pi * x)))
+def _linear(done: Tensor, left: Tensor, final: float, power: float) -> Tensor:
+    return _between(final, 1.0, left)
 
 
-def _exponential(x: Tensor, final: float, power: float) -> Tensor:
-    return ops.exp(math.log(final) * x)
+def _cosine(done: Tensor, left: Tensor, final: float, power: float) -> Tensor:
+    # (1 + cos(pi done)) / 2 without its cancellation near the end.
+    return _between(final, 1.0, ops.square(ops.sin(0.5 * math.pi * left)))
 
 
-def _inverse_sqrt(x: Tensor, final: float, power: float) -> Tensor:
-    return 1.0 / ops.sqrt(1.0 + (final**-2 - 1.0) * x)
+def _exponential(done: Tensor, left: Tensor, final: float, power: float) -> Tensor:
+    return ops.exp(math.log(final) * done)
+
+
+def _inverse_sqrt(done: Tensor, left: Tensor, final: float, power: float) -> Tensor:
+    return 1.0 / ops.sqrt(1.0 + (final**-2 - 1.0) * done)
 
 
 def _between(low: float, high: float, share: Tensor) -> Tensor:
@@ -57,7 +62,7 @@ def _between(low: float, high: float, share: Tensor) -> Tensor:
     return (1.0 - share) * low + share * high
 
 
-_DECAYS: Mapping[str, Callable[[Tensor, float, float], Tensor]] = {
+_DECAYS: Mapping[str, Callable[[Tensor, Tensor, float, float], Tensor]] = {
     "constant": _constant,
     "linear": _linear,
     "cosine": _cosine,
@@ -97,7 +102,7 @@ class WarmupDecaySchedule(LearningRateSchedule):
 
     Rates are computed in float32 and are exact to float32 rounding up to 2^24 steps.
 
-    Example:
+    Examples:
         >>> import keras, tfplaybook as pb
         >>> schedule = pb.schedules.WarmupDecaySchedule(
         ...     peak_learning_rate=0.4, warmup_steps=2, hold_steps=1, decay_steps=4, decay="linear"
@@ -221,14 +226,18 @@ class WarmupDecaySchedule(LearningRateSchedule):
         step = ops.cast(step, "float32")
         ramp = ops.power(ops.minimum(step / max(self.warmup_steps, 1), 1.0), self.warmup_power)
         after_hold = ops.maximum(step - float(self.warmup_steps + self.hold_steps), 0.0)
-        if self.decay_steps is not None:
-            after_hold = ops.minimum(after_hold, float(self.decay_steps))
         if isinstance(self.decay, LearningRateSchedule):
+            if self.decay_steps is not None:
+                after_hold = ops.minimum(after_hold, float(self.decay_steps))
             # The factor is exactly 1 for a prepended warmup, which must not change the schedule.
             decayed = (peak / self._decay_start) * ops.cast(self.decay(after_hold), "float32")
         else:
-            x = after_hold / (self.decay_steps or 1)
-            decayed = peak * _DECAYS[self.decay](x, self.final_fraction, self.decay_power)
+            end = float(self.decay_steps or 1)
+            done, left = (
+                ops.minimum(after_hold, end) / end,
+                ops.maximum(end - after_hold, 0.0) / end,
+            )
+            decayed = peak * _DECAYS[self.decay](done, left, self.final_fraction, self.decay_power)
         return ops.where(
             step < self.warmup_steps, peak * _between(self.initial_fraction, 1.0, ramp), decayed
         )
@@ -306,7 +315,7 @@ def prepend_warmup(
     rate(step) = ramp to schedule(0) while step < warmup_steps, then schedule(step - warmup_steps):
     a run of 10,000 steps with a warmup of 1,000 takes 11,000 steps.
 
-    Example:
+    Examples:
         >>> import keras, tfplaybook as pb
         >>> decay = keras.optimizers.schedules.ExponentialDecay(0.8, decay_steps=1, decay_rate=0.5)
         >>> schedule = pb.schedules.prepend_warmup(decay, 2)
@@ -356,7 +365,7 @@ def lengthen(schedule: WarmupDecaySchedule, total_steps: int) -> WarmupDecaySche
     by analogy. The pitfall is to spend the extra steps at too small a rate to matter: when more
     than half of the added steps run below a tenth of the peak, a warning says how many.
 
-    Example:
+    Examples:
         >>> import tfplaybook as pb
         >>> short = pb.schedules.WarmupDecaySchedule(
         ...     peak_learning_rate=0.1, warmup_steps=10, decay_steps=90, decay="linear"

@@ -10,9 +10,9 @@ import keras
 
 from tfplaybook import _keras
 from tfplaybook._arguments import check_count
+from tfplaybook._files import replace_json
 from tfplaybook.runs._curves import CurveWriter
 from tfplaybook.runs._events import EventWriter
-from tfplaybook.runs._files import replace_json
 from tfplaybook.runs._provenance import provenance
 from tfplaybook.runs._run import FORMAT, INFO_FILE_NAME, read_info
 
@@ -31,7 +31,7 @@ class RunRecorder(_keras.Callback):
     the later attempt wins from the step on at which it started. Our other callbacks add their
     numbers here by themselves, whatever their place in the list.
 
-    Example:
+    Examples:
         >>> import tempfile, keras, numpy as np, tfplaybook as pb
         >>> directory = tempfile.mkdtemp()
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])

@@ -1,4 +1,4 @@
-"""Writing files that a killed process leaves whole."""
+"""Writing files that a killed process leaves whole; a leaf that any room may use."""
 
 import json
 import os

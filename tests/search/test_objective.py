@@ -1,0 +1,105 @@
+"""What is optimized, in which direction, and what counts as its history."""
+
+import keras
+import keras_tuner as kt
+import pytest
+
+from tfplaybook.search._objective import ObjectiveHistory, resolve_objective, unknown_objective
+
+
+@pytest.mark.parametrize(
+    ("name", "direction"),
+    [
+        ("loss", "min"),
+        ("val_loss", "min"),
+        ("val_head_loss", "min"),
+        ("val_mse", "min"),
+        ("mean_absolute_error", "min"),
+        ("val_root_mean_squared_error", "min"),
+        ("val_sparse_categorical_crossentropy", "min"),
+        ("val_accuracy", "max"),
+        ("acc", "max"),
+        ("val_weighted_binary_accuracy", "max"),
+        ("val_top_k_categorical_accuracy", "max"),
+        ("val_auc", "max"),
+        # KerasTuner minimizes these two, and raises a TypeError for the third.
+        ("val_f1_score", "max"),
+        ("val_r2_score", "max"),
+        ("val_mean_io_u", "max"),
+    ],
+)
+def test_directions_that_a_name_tells(name, direction):
+    objective = resolve_objective(name)
+    assert (objective.name, objective.direction) == (name, direction)
+
+
+@pytest.mark.parametrize("name", ["val_acuracy", "score", "val_cosine_similarity", "", "val_"])
+def test_other_names_need_a_direction(name):
+    with pytest.raises(ValueError, match=r"minimized or maximized.*keras_tuner.Objective"):
+        resolve_objective(name)
+
+
+def test_an_objective_is_taken_as_it_is():
+    objective = kt.Objective("val_bleu", direction="max")
+    assert resolve_objective(objective) is objective
+    assert resolve_objective(None) is None
+
+
+@pytest.mark.parametrize("objective", [["loss", "val_loss"], 3])
+def test_one_objective_only(objective):
+    with pytest.raises(ValueError, match="must be the name of one metric"):
+        resolve_objective(objective)
+
+
+def history_of(epochs, objective="val_loss"):
+    history = ObjectiveHistory(resolve_objective(objective))
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.stop_training = False
+    history.set_model(model)
+    for epoch, logs in enumerate(epochs):
+        history.on_epoch_end(epoch, logs)
+    return history
+
+
+def test_only_epochs_with_the_objective_are_kept():
+    history = history_of(
+        [
+            {"loss": 3.0},
+            {"loss": 2.0, "val_loss": 2.5},
+            {"loss": 1.0},
+            {"loss": 0.5, "val_loss": 2.0},
+        ]
+    ).history()
+    assert history.epoch == [1, 3]
+    assert history.history == {"loss": [2.0, 0.5], "val_loss": [2.5, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("logs", "divergence"),
+    [
+        ({"loss": 1.0, "val_loss": float("nan")}, "val_loss became nan at step 0"),
+        ({"loss": float("inf"), "val_loss": 1.0}, "loss became inf at step 0"),
+        ({"loss": 1.0, "val_loss": -float("inf")}, "val_loss became -inf at step 0"),
+        ({"loss": 1.0, "val_loss": 1.0, "other": float("nan")}, None),
+    ],
+)
+def test_a_non_finite_objective_or_loss_ends_the_training(logs, divergence):
+    history = history_of([{"loss": 1.0, "val_loss": 1.0}, logs])
+    assert history.divergence == divergence
+    assert history.model.stop_training == (divergence is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("val_acc", "Did you mean 'val_accuracy'"),
+        ("val_mae", "Pass `validation_data` to `search`"),
+        ("accuracy_of_test", "one of"),
+    ],
+)
+def test_an_unknown_objective_names_what_there_is(name, hint):
+    available = {"loss", "mae", "val_accuracy"}
+    message = unknown_objective(kt.Objective(name, "min"), available)
+    assert hint in message
+    assert "['loss', 'mae', 'val_accuracy']" in message

@@ -1,0 +1,95 @@
+"""`study.json`: what it holds, and which study may go on with it."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tfplaybook.search._study_file import StudyFile, read_study_file
+
+STUDY = StudyFile(
+    objective={"name": "val_loss", "direction": "min"},
+    seed=0,
+    start_index=0,
+    max_trials=8,
+    executions_per_trial=1,
+    space=[
+        {"class_name": "Float", "config": {"name": "x", "min_value": 0.0, "max_value": 1.0}},
+        {"class_name": "Boolean", "config": {"name": "flag", "default": False}},
+    ],
+    primes={"x": 2, "flag": 3},
+    goal="which x",
+    note="",
+)
+
+
+def test_writing_and_reading_give_the_same_back(tmp_path):
+    assert read_study_file(tmp_path) is None
+    STUDY.write(tmp_path)
+    assert read_study_file(tmp_path) == STUDY
+    assert json.loads((tmp_path / "study.json").read_text())["format"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
+
+
+def test_entries_of_others_survive(tmp_path):
+    (tmp_path / "study.json").write_text('{"format": 1, "roles": {"x": "nuisance"}}')
+    STUDY.write(tmp_path)
+    assert json.loads((tmp_path / "study.json").read_text())["roles"] == {"x": "nuisance"}
+    assert read_study_file(tmp_path) == STUDY
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"format": 2}', "has format 2; this version of tfplaybook reads up to 1. Upgrade"),
+        ('{"format": 1, "seed"', "is damaged"),
+        ('{"format": 1, "seed": 0}', "is damaged: .*max_trials"),
+    ],
+)
+def test_files_it_cannot_read(tmp_path, text, message):
+    (tmp_path / "study.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_study_file(tmp_path)
+
+
+FLOAT, FLAG = STUDY.space
+WIDER = {"class_name": "Float", "config": {**FLOAT["config"], "max_value": 2.0}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed is 0 there, 1 here"),
+        ({"start_index": 5}, "start_index is 0 there, 5 here"),
+        ({"executions_per_trial": 3}, "executions_per_trial is 1 there, 3 here"),
+        (
+            {"objective": {"name": "val_mae", "direction": "min"}},
+            "objective is min val_loss there, min val_mae here",
+        ),
+        ({"space": [FLOAT]}, "hyperparameter 'flag' is only there"),
+        (
+            {"space": [*STUDY.space, {"class_name": "Boolean", "config": {"name": "new"}}]},
+            "hyperparameter 'new' is only here",
+        ),
+        (
+            {"space": [WIDER, FLAG]},
+            r"'x' is Float\(min_value=0.0, max_value=1.0\) there, "
+            r"Float\(min_value=0.0, max_value=2.0\) here",
+        ),
+    ],
+)
+def test_another_study_is_refused_with_the_difference(change, message):
+    with pytest.raises(ValueError, match=message) as error:
+        dataclasses.replace(STUDY, **change).continued(STUDY)
+    assert "Give a new `project_name`, or `overwrite=True`" in str(error.value)
+
+
+def test_more_trials_and_new_words_are_welcome():
+    asked = dataclasses.replace(STUDY, max_trials=16, goal="", note="second day")
+    continued = asked.continued(STUDY)
+    assert (continued.max_trials, continued.goal, continued.note) == (16, "which x", "second day")
+
+
+def test_primes_stay_with_their_names_whatever_the_order():
+    asked = dataclasses.replace(STUDY, space=STUDY.space[::-1], primes={"flag": 2, "x": 3})
+    assert asked.continued(STUDY) == STUDY

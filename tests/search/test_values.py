@@ -1,0 +1,112 @@
+"""The way from a number in [0, 1) to a value: every level its share, nothing out of range."""
+
+import math
+from collections import Counter
+
+import keras_tuner as kt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfplaybook.search._values import value_at
+
+ALMOST_ONE = math.nextafter(1.0, 0.0)
+
+
+def declare(kind, *args, **options):
+    """Return the hyperparameter that `hp.<kind>("name", ...)` declares."""
+    space = kt.HyperParameters()
+    getattr(space, kind)("name", *args, **options)
+    return space.space[0]
+
+
+LEVELS = [
+    (declare("Boolean"), [False, True]),
+    (declare("Choice", ["a", "b", "c"]), ["a", "b", "c"]),
+    (declare("Choice", [3, 1, 2]), [3, 1, 2]),
+    (declare("Int", 1, 3), [1, 2, 3]),
+    (declare("Int", -2, 5, step=3), [-2, 1, 4]),
+    (declare("Int", 2, 32, step=2, sampling="log"), [2, 4, 8, 16, 32]),
+    (declare("Int", 2, 33, step=2, sampling="log"), [2, 4, 8, 16, 32]),
+    (declare("Int", 1, 8, step=2, sampling="reverse_log"), [1, 5, 7, 8]),
+    (declare("Float", 0, 1, step=0.1), [k / 10 for k in range(11)]),
+    (declare("Float", 0, 1, step=0.3), [0.0, 0.3, 0.6, 0.9]),
+    (declare("Float", 0.001, 10, step=10, sampling="log"), [0.001, 0.01, 0.1, 1.0, 10.0]),
+    (declare("Float", 1, 8, step=2, sampling="reverse_log"), [1.0, 5.0, 7.0, 8.0]),
+    (declare("Fixed", 7), [7]),
+    (declare("Float", 2, 2), [2.0]),
+    (declare("Int", 3, 3, sampling="log"), [3]),
+]
+
+
+@pytest.mark.parametrize(("hyperparameter", "levels"), LEVELS)
+def test_levels_have_equal_shares_in_order(hyperparameter, levels):
+    per_level = 20
+    count = per_level * len(levels)
+    values = [value_at(hyperparameter, (k + 0.5) / count) for k in range(count)]
+    assert values == pytest.approx([level for level in levels for _ in range(per_level)])
+    assert {type(value) for value in values} == {type(levels[0])}
+
+
+@pytest.mark.parametrize(("hyperparameter", "levels"), LEVELS)
+def test_the_ends_are_the_first_and_the_last_level(hyperparameter, levels):
+    assert value_at(hyperparameter, 0.0) == levels[0]
+    assert value_at(hyperparameter, ALMOST_ONE) == pytest.approx(levels[-1])
+
+
+SAMPLINGS = st.sampled_from(["linear", "log", "reverse_log"])
+PROBABILITIES = st.floats(0.0, ALMOST_ONE)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    low=st.floats(1e-6, 10),
+    width=st.floats(0, 1e6),
+    sampling=SAMPLINGS,
+    first=PROBABILITIES,
+    second=PROBABILITIES,
+)
+def test_floats_stay_in_range_and_in_order(low, width, sampling, first, second):
+    hyperparameter = declare("Float", low, low + width, sampling=sampling)
+    first, second = sorted((first, second))
+    small, large = value_at(hyperparameter, first), value_at(hyperparameter, second)
+    assert low <= small <= large * (1 + 1e-12)
+    assert large <= low + width
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    low=st.integers(1, 50),
+    width=st.integers(0, 10**6),
+    step=st.none() | st.integers(2, 5),
+    sampling=SAMPLINGS,
+    first=PROBABILITIES,
+    second=PROBABILITIES,
+)
+def test_integers_stay_in_range_and_in_order(low, width, step, sampling, first, second):
+    hyperparameter = declare("Int", low, low + width, step=step, sampling=sampling)
+    first, second = sorted((first, second))
+    small, large = value_at(hyperparameter, first), value_at(hyperparameter, second)
+    assert low <= small <= large <= low + width
+    assert type(small) is int
+
+
+@pytest.mark.parametrize("sampling", ["linear", "log", "reverse_log"])
+@pytest.mark.parametrize("probability", [0.0, 0.1, 0.37, 0.5, 0.99])
+def test_where_keras_tuner_is_right_we_agree(sampling, probability):
+    hyperparameter = declare("Float", 1e-4, 1e-1, sampling=sampling)
+    expected = hyperparameter.prob_to_value(probability)
+    assert value_at(hyperparameter, probability) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_middle_of_a_log_scale_is_the_geometric_mean():
+    assert value_at(declare("Float", 1e-4, 1e-2, sampling="log"), 0.5) == pytest.approx(1e-3)
+
+
+def test_an_integer_on_a_log_scale_owns_the_interval_up_to_the_next():
+    # P(value = n) = log((n + 1) / n) / log((high + 1) / low).
+    hyperparameter = declare("Int", 1, 7, sampling="log")
+    count = 60_000
+    values = Counter(value_at(hyperparameter, (k + 0.5) / count) for k in range(count))
+    for n in range(1, 8):
+        assert values[n] / count == pytest.approx(math.log2((n + 1) / n) / 3, abs=1e-4)

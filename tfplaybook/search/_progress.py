@@ -1,0 +1,30 @@
+"""One line per trial on the terminal."""
+
+import keras_tuner as kt
+
+from tfplaybook._keras_tuner import Trial, TrialStatus
+from tfplaybook.search._oracle import is_infeasible
+
+
+def progress_line(oracle: kt.Oracle, trial: Trial) -> str:
+    """Return what a reader of the terminal wants to know after `trial`."""
+    done = f"[{oracle.max_trials - oracle.remaining_trials()}/{oracle.max_trials}]"
+    parts = [f"{done} trial {trial.trial_id}", _outcome(oracle, trial)]
+    best = oracle.get_best_trials(1)
+    if best:
+        parts.append(f"best {best[0].score:.4g} (trial {best[0].trial_id})")
+    ended = [t for t in oracle.trials.values() if t.status == TrialStatus.FAILED]
+    infeasible = sum(map(is_infeasible, ended))
+    parts.append(f"{infeasible} infeasible")
+    if len(ended) > infeasible:
+        parts.append(f"{len(ended) - infeasible} failed")
+    return "  ".join(parts)
+
+
+def _outcome(oracle: kt.Oracle, trial: Trial) -> str:
+    if trial.status == TrialStatus.COMPLETED:
+        return f"{oracle.objective.name} {trial.score:.4g}"
+    if is_infeasible(trial):
+        return str(trial.message)
+    last_line = (trial.message or "no message").strip().splitlines()[-1]
+    return f"failed: {last_line}"

@@ -1,0 +1,277 @@
+"""`QuasiRandomSearch`: train a model at every point of a quasi-random sequence."""
+
+import copy
+import inspect
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner as kt
+import numpy as np
+import rich.console
+
+from tfplaybook import _keras_tuner
+from tfplaybook._arguments import check_count
+from tfplaybook._keras_tuner import Trial
+from tfplaybook.runs import RunRecorder
+from tfplaybook.search._objective import ObjectiveHistory, unknown_objective
+from tfplaybook.search._oracle import INFEASIBLE, QuasiRandomOracle
+from tfplaybook.search._progress import progress_line
+
+
+class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
+    """Search hyperparameters by quasi-random points, and keep what every trial did.
+
+    A `keras_tuner.Tuner` whose trials are those of `QuasiRandomOracle`. Each trial is trained
+    `executions_per_trial` times; an execution scores the best value of the objective over its
+    training, and the trial their mean. Run the script again and the search goes on where it was
+    stopped, at the same points; what is finished is not run again.
+
+    An execution leaves a run directory, `trial_<id>/execution_<k>/`, with its curves. It starts
+    from a seed of its own, made of the study's seed, the index of the point and k, which is set
+    with `keras.utils.set_random_seed` and written down. Training stops, and the trial is
+    infeasible, as soon as the objective or the training loss of an epoch is NaN or infinite.
+
+    Examples:
+        >>> import tempfile, keras, numpy as np, tfplaybook as pb
+        >>> def build_model(hp):
+        ...     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        ...     learning_rate = hp.Float("learning_rate", 1e-3, 1e-1, sampling="log")
+        ...     model.compile(keras.optimizers.SGD(learning_rate), "mse")
+        ...     return model
+        >>> tuner = pb.search.QuasiRandomSearch(
+        ...     build_model, objective="loss", max_trials=2, seed=0,
+        ...     directory=tempfile.mkdtemp(), project_name="round1")
+        >>> tuner.search(np.ones((8, 1)), np.ones(8), epochs=2, verbose=0)
+        >>> len(tuner.get_best_hyperparameters(2))
+        2
+
+    Args:
+        hypermodel: `keras_tuner.HyperModel`, or a function from `hp` to a compiled model. It
+            declares every hyperparameter when it builds the model.
+        objective: The metric to optimize, or a `keras_tuner.Objective` to say its direction.
+        max_trials: Number of trials, at least 1.
+        seed: Seed of the points and of the trainings, from 0 to 2^63 - 1.
+        start_index: Place of trial 0 in the sequence.
+        executions_per_trial: Trainings per trial, at least 1.
+        directory: Where projects are; made if missing.
+        project_name: The folder of this study in `directory`.
+        overwrite: Whether to delete the study that is there instead of going on with it.
+        hyperparameters: Search space to declare in advance or to override with.
+        tune_new_entries: Whether hyperparameters beyond `hyperparameters` are searched.
+        allow_new_entries: Whether the hypermodel may declare such hyperparameters at all.
+        max_consecutive_failed_trials: After how many exceptions in a row to stop; None for never.
+        goal: What the study is to find out (B2); kept in `study.json`.
+        note: Free text; kept in `study.json`.
+        **kwargs: Further arguments of `keras_tuner.Tuner`, such as `max_model_size`.
+
+    Raises:
+        ValueError: An argument is outside its range, the search space is empty, or the project
+            directory holds a study with other points.
+        NotImplementedError: A hyperparameter is declared under two different parents, or
+            KerasTuner's environment variables ask for a search of many processes.
+
+    Source: playbook G1, G2, D3, D11, J1.
+    """
+
+    def __init__(
+        self,
+        hypermodel: kt.HyperModel | Callable[[kt.HyperParameters], keras.Model] | None,
+        *,
+        objective: str | kt.Objective | None,
+        max_trials: int,
+        directory: str | os.PathLike[str],
+        project_name: str,
+        seed: int = 0,
+        start_index: int = 0,
+        executions_per_trial: int = 1,
+        overwrite: bool = False,
+        hyperparameters: kt.HyperParameters | None = None,
+        tune_new_entries: bool = True,
+        allow_new_entries: bool = True,
+        max_consecutive_failed_trials: int | None = 3,
+        goal: str = "",
+        note: str = "",
+        **kwargs: Any,
+    ):
+        if "KERASTUNER_ORACLE_IP" in os.environ:
+            raise NotImplementedError(
+                "`QuasiRandomSearch` runs in one process. Unset KERASTUNER_ORACLE_IP, which asks "
+                "for a search of many."
+            )
+        if hypermodel is None and type(self).run_trial is QuasiRandomSearch.run_trial:
+            raise ValueError(
+                "`hypermodel` must be a `keras_tuner.HyperModel` or a function that builds a "
+                "compiled model. Received: None. Only a subclass with its own `run_trial` can do "
+                "without."
+            )
+        executions_per_trial = check_count("executions_per_trial", executions_per_trial, minimum=1)
+        _check_directory(directory, project_name)
+        oracle = QuasiRandomOracle(
+            objective,
+            max_trials,
+            seed=seed,
+            start_index=start_index,
+            hyperparameters=hyperparameters,
+            tune_new_entries=tune_new_entries,
+            allow_new_entries=allow_new_entries,
+            max_consecutive_failed_trials=max_consecutive_failed_trials,
+            goal=goal,
+            note=note,
+        )
+        oracle.executions_per_trial = executions_per_trial
+        self._progress: rich.console.Console | None = None
+        self._fit_verbose = 0
+        super().__init__(
+            oracle,
+            hypermodel,
+            directory=os.fspath(directory),
+            project_name=project_name,
+            overwrite=overwrite,
+            executions_per_trial=executions_per_trial,
+            **kwargs,
+        )
+        if not oracle.hyperparameters.space:
+            raise ValueError(
+                "The search space is empty: `hypermodel` declared no hyperparameter. Declare "
+                'some, such as `hp.Float("learning_rate", 1e-4, 1e-1, sampling="log")`.'
+            )
+        oracle.resume()
+
+    def search(self, *fit_args: Any, verbose: str | int = "auto", **fit_kwargs: Any) -> None:
+        """Run the trials that the study lacks.
+
+        Args:
+            *fit_args: Passed to `HyperModel.fit`, that is to `model.fit`.
+            verbose: "auto" prints one line per trial and trains silently; 0 prints nothing; 1 and
+                2 print KerasTuner's tables and are passed on to `model.fit`.
+            **fit_kwargs: Passed to `HyperModel.fit`. Callbacks are copied for each execution.
+
+        Raises:
+            ValueError: The objective is not among the metrics that training reports, or a
+                hyperparameter appeared after trial 0.
+            RuntimeError: Too many trials failed in a row.
+        """
+        if verbose not in ("auto", 0, 1, 2):
+            raise ValueError(f'`verbose` must be "auto", 0, 1 or 2. Received: {verbose!r}.')
+        _check_callbacks(fit_kwargs.get("callbacks"))
+        self._progress = rich.console.Console() if verbose == "auto" else None
+        self._fit_verbose = self.oracle.verbose = 0 if verbose == "auto" else int(verbose)
+        if not self.remaining_trials:
+            self._say(f"all {self.oracle.max_trials} trials are done; raise `max_trials` for more")
+        super().search(*fit_args, **fit_kwargs)
+
+    def run_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> list[Any] | dict[str, float]:
+        """Train the model of a trial, once per execution, into run directories of their own."""
+        callbacks = kwargs.pop("callbacks", None) or []
+        # One for all executions: it keeps the best epoch among them.
+        checkpoint = self.best_epoch_checkpoint(trial)
+        if _accepts(self.hypermodel.fit, "verbose"):
+            kwargs["verbose"] = self._fit_verbose
+        results = []
+        for execution in range(self.executions_per_trial):
+            seed = self._seed(trial, execution)
+            watched = ObjectiveHistory(self.oracle.objective)
+            result = self.execute(
+                trial,
+                execution,
+                *args,
+                seed=seed,
+                callbacks=[
+                    *_copied(callbacks),
+                    RunRecorder(
+                        self.run_directory(trial, execution),
+                        configuration=trial.hyperparameters.values,
+                        seed=seed,
+                    ),
+                    watched,
+                    checkpoint,
+                ],
+                **kwargs,
+            )
+            if watched.divergence:
+                trial.message = f"{INFEASIBLE} {watched.divergence}"
+                return {self.oracle.objective.name: math.nan}
+            if isinstance(result, keras.callbacks.History):
+                if watched.metric_names:
+                    result = watched.history()
+                if self.oracle.objective.name not in result.history:
+                    available = watched.metric_names or set(result.history)
+                    raise kt.errors.FatalValueError(
+                        unknown_objective(self.oracle.objective, available)
+                    )
+            results.append(result)
+        return results
+
+    def run_directory(self, trial: Trial, execution: int) -> Path:
+        """Return where an execution of a trial is recorded."""
+        return Path(self.get_trial_dir(trial.trial_id)) / f"execution_{execution}"
+
+    def on_trial_end(self, trial: Trial) -> None:
+        """Record how the trial ended, and say so."""
+        super().on_trial_end(trial)
+        self._say(progress_line(self.oracle, trial))
+
+    def save(self) -> None:
+        """Do nothing: the oracle's files hold the whole state."""
+
+    def reload(self) -> None:
+        """Read the study in the project directory, if there is one."""
+        self.oracle.reload()
+
+    def _seed(self, trial: Trial, execution: int) -> int:
+        index = self.oracle.start_index + int(trial.trial_id)
+        sequence = np.random.SeedSequence(self.oracle.seed, spawn_key=(index, execution))
+        return int(sequence.generate_state(1, np.uint32)[0])
+
+    def _say(self, line: str) -> None:
+        if self._progress:
+            self._progress.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _accepts(function: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(
+        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+    )
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    if callbacks is None:
+        return
+    if not isinstance(callbacks, list | tuple) or not all(
+        isinstance(callback, keras.callbacks.Callback) for callback in callbacks
+    ):
+        raise ValueError(
+            f"`callbacks` must be a list of `keras.callbacks.Callback`. Received: {callbacks!r}."
+        )
+
+
+def _copied(callbacks: list[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
+    try:
+        # All at once: callbacks that refer to each other still do.
+        return copy.deepcopy(callbacks)
+    except Exception as error:
+        raise kt.errors.FatalValueError(
+            "`callbacks` must be deep-copyable, since every execution trains with its own copy. "
+            f"Received: {callbacks!r} ({error}). A callback that holds a dataset, a lock or a file "
+            "should open it in `on_train_begin`."
+        ) from error
+
+
+def _check_directory(directory: str | os.PathLike[str], project_name: str) -> None:
+    if "://" in os.fspath(directory):
+        raise ValueError(
+            f"`directory` must be a path of the local file system. Received: {directory!r}."
+        )
+    if not isinstance(project_name, str) or not project_name:
+        raise ValueError(f"`project_name` must be a non-empty string. Received: {project_name!r}.")
+    path = Path(directory) / project_name
+    for part in (path, *path.parents):
+        if part.exists() and not part.is_dir():
+            raise ValueError(
+                f"`directory` and `project_name` must name a folder. {part} is a file."
+            )
