@@ -1,0 +1,219 @@
+"""The basic hyperparameter axis plot: the objective of every trial against one hyperparameter."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+from tfplaybook.studies._clipping import clip_limit
+from tfplaybook.studies._format import shorten
+from tfplaybook.studies._records import Hyperparameter, Objective, Study, Trial, Value
+from tfplaybook.studies._scales import Scale, set_x_axis
+from tfplaybook.studies._style import BAD, OTHER, RANKED, ObjectiveAxis, clean, finish, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MARKED = ("best", "2nd", "3rd")
+_CATEGORY_WIDTH = 0.6
+
+
+@dataclasses.dataclass(frozen=True)
+class AxisPoint:
+    """One trial in an axis plot.
+
+    Args:
+        trial_id: Identifier of the trial.
+        x: Value of the hyperparameter; on a categorical axis the index of its category plus an
+            offset that keeps the trials of one category apart.
+        y: The objective, None unless the trial is completed.
+        rank: Place among the completed trials of the study, 1 for the best; None for others.
+        place: `"inside"` the range that is shown in full, `"beyond"` its bad end, or
+            `"infeasible"` or `"failed"` for a trial without an objective.
+    """
+
+    trial_id: str
+    x: float
+    y: float | None
+    rank: int | None
+    place: Literal["inside", "beyond", "infeasible", "failed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AxisPlotRecord:
+    """What an axis plot shows (E1).
+
+    Args:
+        name: Name of the hyperparameter.
+        objective: The objective on the y axis.
+        scale: Scale of the x axis, the one in which the hyperparameter was sampled.
+        x_range: Ends of the searched range, widened to trials outside it; for `"categorical"`
+            half a category beyond the first and last.
+        y_range: Best and worst objective of the study inside the picture; None without one.
+        points: All trials that have the hyperparameter and an outcome, in the order of their ids.
+        categories: Values on a categorical axis, from left to right.
+    """
+
+    name: str
+    objective: Objective
+    scale: Scale
+    x_range: tuple[float, float]
+    y_range: tuple[float, float] | None
+    points: tuple[AxisPoint, ...]
+    categories: tuple[Value, ...] = ()
+
+
+def axis_plot_record(study: Study, name: str) -> AxisPlotRecord:
+    """Return what the axis plot of hyperparameter `name` shows (E1).
+
+    Running trials and trials in which the hyperparameter does not exist are left out. Completed
+    trials that are worse than `best + 3 (median - best)` of the objective are `"beyond"`.
+
+    Raises:
+        ValueError: If the study's space has no such hyperparameter.
+    """
+    hyperparameter = study.hyperparameter(name)
+    trials = [t for t in study.trials if name in t.values and t.status != "running"]
+    values = [t.values[name] for t in trials]
+    categories: tuple[Value, ...] = ()
+    is_categorical = hyperparameter.min_value is None
+    if is_categorical:
+        categories = tuple(dict.fromkeys((*hyperparameter.values, *values)))
+        xs = _spread([categories.index(value) for value in values])
+        x_range = (-0.5, max(len(categories), 1) - 0.5)
+    else:
+        xs = [float(value) for value in values]
+        x_range = _searched_range(hyperparameter, xs)
+
+    # The y axis is that of the whole study, so that the plots of a study can be compared.
+    ranked = study.ranked()
+    objectives = [trial.objective for trial in ranked if trial.objective is not None]
+    limit = clip_limit(objectives, study.objective) if objectives else None
+    ranks = {trial.trial_id: rank for rank, trial in enumerate(ranked, start=1)}
+    points = tuple(
+        _point(trial, x, ranks.get(trial.trial_id), limit, study.objective)
+        for trial, x in zip(trials, xs, strict=True)
+    )
+    inside = [y for y in objectives if not _is_beyond(y, limit, study.objective)]
+    return AxisPlotRecord(
+        name=name,
+        objective=study.objective,
+        scale="categorical" if is_categorical else hyperparameter.sampling or "linear",
+        x_range=x_range,
+        y_range=(inside[0], inside[-1]) if inside else None,
+        points=points,
+        categories=categories,
+    )
+
+
+def plot_axis(study: Study, name: str, *, ax: "Axes | None" = None) -> "Axes":
+    """Plot the objective of every trial against hyperparameter `name` (E1).
+
+    The best three trials are coloured, as in `plot_curves`. Infeasible and failed trials are red
+    crosses at the bad end of the axis, the top if lower is better (D3); next to them triangles
+    stand for completed trials too bad for the axis. Dotted lines are the ends of the searched
+    range: a best trial near one of them asks for a wider range (D1).
+
+    Args:
+        study: The study.
+        name: Name of a hyperparameter of its space.
+        ax: Axes to draw on. Default: those of a new figure with a legend; save it with
+            `ax.figure.savefig("axis.png")`.
+
+    Raises:
+        ValueError: If the study's space has no such hyperparameter.
+    """
+    record = axis_plot_record(study, name)
+    if ax is not None:
+        return draw_axis_plot(record, ax)
+    figure = new_figure(5.0, 3.9)
+    ax = draw_axis_plot(record, figure.add_subplot())
+    finish(figure, study, columns=3)
+    return ax
+
+
+def draw_axis_plot(record: AxisPlotRecord, ax: "Axes") -> "Axes":
+    """Draw the record on `ax`, with labels that `ax.legend()` shows, and return `ax`."""
+    clean(ax)
+    set_x_axis(ax, record.name, record.scale, record.x_range, record.categories)
+    ax.set_ylabel(shorten(record.objective.name, 30), fontsize=9)
+    places = {point.place for point in record.points}
+    is_bad = bool(places & {"infeasible", "failed"})
+    frame = ObjectiveAxis(
+        *(record.y_range or (0.0, 0.0)), int("beyond" in places) + int(is_bad), record.objective
+    )
+    frame.apply(ax)
+    if record.y_range is None:
+        ax.set_yticks([])
+        ax.text(
+            0.5, 0.5, "no completed trial", transform=ax.transAxes, ha="center", color=OTHER, size=9
+        )
+
+    def at_edge(place: str, row: int, **style: Any) -> None:
+        xs = [point.x for point in record.points if point.place == place]
+        if xs:
+            ys = [frame.row(row)] * len(xs)
+            ax.plot(xs, ys, ls="", transform=ax.get_xaxis_transform(), clip_on=False, **style)
+
+    inside = [
+        (p.rank, p.x, p.y)
+        for p in record.points
+        if p.place == "inside" and p.rank is not None and p.y is not None
+    ]
+    others = [(x, y) for rank, x, y in inside if rank > len(_MARKED)]
+    if others:
+        xs, ys = zip(*others, strict=True)
+        size = 4.5 if len(others) < 60 else 3.5
+        ax.plot(
+            xs, ys, ls="", marker="o", ms=size, mew=0, color=OTHER, alpha=0.75, label="completed"
+        )
+    ids = {point.rank: point.trial_id for point in record.points}
+    for rank, x, y in sorted(entry for entry in inside if entry[0] <= len(_MARKED)):
+        ax.plot(
+            [x],
+            [y],
+            ls="",
+            marker="*" if rank == 1 else "o",
+            ms=12 if rank == 1 else 7,
+            mec="white",
+            mew=0.8,
+            color=RANKED[rank - 1],
+            zorder=5 - 0.1 * rank,
+            label=f"{_MARKED[rank - 1]}: trial {ids[rank]}",
+        )
+    away = "^" if record.objective.direction == "min" else "v"
+    at_edge("beyond", 0, marker=away, ms=5, mew=0, color=OTHER, label="worse than the axis shows")
+    last = frame.rows - 1
+    at_edge("infeasible", last, marker="x", ms=5.5, mew=1.5, color=BAD, label="infeasible")
+    at_edge("failed", last, marker="+", ms=7, mew=1.5, color=BAD, label="failed")
+    return ax
+
+
+def _spread(indices: list[int]) -> list[float]:
+    """Offset equal indices evenly around their integer, without randomness."""
+    seen: dict[int, int] = {}
+    positions = []
+    for index in indices:
+        count = indices.count(index)
+        gap = min(0.12, _CATEGORY_WIDTH / max(count - 1, 1))
+        positions.append(index + gap * (seen.get(index, 0) - (count - 1) / 2))
+        seen[index] = seen.get(index, 0) + 1
+    return positions
+
+
+def _searched_range(hyperparameter: Hyperparameter, xs: list[float]) -> tuple[float, float]:
+    low, high = hyperparameter.min_value, hyperparameter.max_value
+    ends = [float(end) for end in (low, high) if end is not None]
+    return min(ends + xs), max(ends + xs)
+
+
+def _is_beyond(value: float, limit: float | None, objective: Objective) -> bool:
+    return limit is not None and objective.cost(value) > objective.cost(limit)
+
+
+def _point(
+    trial: Trial, x: float, rank: int | None, limit: float | None, objective: Objective
+) -> AxisPoint:
+    if trial.status == "completed" and trial.objective is not None:
+        place: Any = "beyond" if _is_beyond(trial.objective, limit, objective) else "inside"
+        return AxisPoint(trial.trial_id, x, trial.objective, rank, place)
+    place = "failed" if trial.status == "failed" else "infeasible"
+    return AxisPoint(trial.trial_id, x, None, None, place)

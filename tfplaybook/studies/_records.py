@@ -1,0 +1,251 @@
+"""Frozen records of a study: what was searched, and what came of every trial."""
+
+import collections
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from tfplaybook._arguments import check_choice, check_count
+from tfplaybook.runs import Curve, Run
+
+if TYPE_CHECKING:
+    import rich.table
+
+Value = bool | int | float | str
+Direction = Literal["min", "max"]
+Kind = Literal["float", "int", "choice", "boolean", "fixed"]
+Sampling = Literal["linear", "log", "reverse_log"]
+Status = Literal["completed", "running", "failed", "infeasible"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """The quantity by which trials are compared.
+
+    Args:
+        name: Name of the metric, such as `"val_loss"`.
+        direction: `"min"` if lower is better, `"max"` if higher is better.
+
+    Raises:
+        ValueError: If `direction` is neither.
+    """
+
+    name: str
+    direction: Direction
+
+    def __post_init__(self) -> None:
+        check_choice("direction", self.direction, get_args(Direction))
+
+    def cost(self, value: float) -> float:
+        """Return `value` with the sign that makes lower better.
+
+        >>> Objective("val_accuracy", "max").cost(0.9)
+        -0.9
+        """
+        return value if self.direction == "min" else -value
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameter:
+    """One dimension of a search space.
+
+    Args:
+        name: Name given to it in the model-building function.
+        kind: `"float"`, `"int"`, `"choice"`, `"boolean"` or `"fixed"`.
+        sampling: How a `"float"` or `"int"` was sampled: `"linear"`, `"log"` or `"reverse_log"`.
+        min_value: Lower end of the range of a `"float"` or `"int"`, inclusive.
+        max_value: Upper end of that range, inclusive.
+        step: Distance (or ratio, when sampled in log) between values; None for a continuous one.
+        values: The possible values of a `"choice"`, `"boolean"` or `"fixed"`.
+        conditions: Pairs of a parent's name and the parent's values under which this one exists;
+            all of them must hold (C4).
+    """
+
+    name: str
+    kind: Kind
+    sampling: Sampling | None = None
+    min_value: float | None = None
+    max_value: float | None = None
+    step: float | None = None
+    values: tuple[Value, ...] = ()
+    conditions: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+
+    @property
+    def is_varied(self) -> bool:
+        """Whether it can take more than one value."""
+        if self.min_value is None:
+            return len(self.values) > 1
+        return self.min_value != self.max_value
+
+    def is_active(self, values: Mapping[str, Value]) -> bool:
+        """Whether it exists in a trial with these hyperparameter values."""
+        return all(name in values and values[name] in among for name, among in self.conditions)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One point of the search space and what came of training there.
+
+    Args:
+        trial_id: Identifier within the study, such as `"0007"`.
+        values: Value of every hyperparameter that was active, by name.
+        status: `"completed"` with a finite objective; `"infeasible"` when training diverged;
+            `"failed"` when it did not run to the end; `"running"` when its end is not on disk.
+        objective: Best value of the objective over training (D11), None while there is none.
+            NaN or infinite only if the trial is infeasible.
+        best_step: Where that value was, as KerasTuner counts: the epoch, from 0.
+        message: Why the trial is infeasible or failed; empty otherwise.
+        runs: Its training runs, one per execution.
+    """
+
+    trial_id: str
+    values: Mapping[str, Value]
+    status: Status
+    objective: float | None = None
+    best_step: int | None = None
+    message: str = ""
+    runs: tuple[Run, ...] = dataclasses.field(default=(), repr=False)
+
+    def curves(self, name: str) -> tuple[Curve, ...]:
+        """Return the curve `name` of every run that recorded it; empty if none did."""
+        return tuple(run.curves[name] for run in self.runs if name in run.curves)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Study:
+    """The trials of one search, with the space and the objective they share.
+
+    `load` reads one from disk; nothing here writes to it.
+
+    Args:
+        path: The study's directory; its last part is the study's name.
+        objective: What trials are compared by.
+        trials: All trials, in the order of their ids.
+        space: The hyperparameters in the order in which they were declared.
+        seed: Seed of the search; None if it is not known.
+        goal: The question that the study was to answer (B2).
+        note: Free text.
+    """
+
+    path: Path
+    objective: Objective
+    trials: tuple[Trial, ...] = ()
+    space: tuple[Hyperparameter, ...] = ()
+    seed: int | None = None
+    goal: str = ""
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the study: the last part of its path."""
+        return self.path.name
+
+    @property
+    def completed(self) -> tuple[Trial, ...]:
+        """Trials that ended with a finite objective."""
+        return self._having("completed")
+
+    @property
+    def infeasible(self) -> tuple[Trial, ...]:
+        """Trials whose training diverged (D3)."""
+        return self._having("infeasible")
+
+    @property
+    def failed(self) -> tuple[Trial, ...]:
+        """Trials that did not run to the end for another reason."""
+        return self._having("failed")
+
+    @property
+    def running(self) -> tuple[Trial, ...]:
+        """Trials whose end is not on disk."""
+        return self._having("running")
+
+    @property
+    def varied(self) -> tuple[Hyperparameter, ...]:
+        """Hyperparameters with more than one possible value, one per name."""
+        varied: dict[str, Hyperparameter] = {}
+        for h in self.space:
+            if h.is_varied:
+                varied.setdefault(h.name, h)
+        return tuple(varied.values())
+
+    def best(self, n: int = 1) -> tuple[Trial, ...]:
+        """Return the `n` best completed trials, best first; fewer if fewer are completed.
+
+        Of equal objectives the lower id comes first.
+
+        Raises:
+            ValueError: If `n` is not a positive integer.
+        """
+        count = check_count("n", n, minimum=1)
+        return self.ranked()[:count]
+
+    def ranked(self) -> tuple[Trial, ...]:
+        """Return every completed trial, best first."""
+        costs = [
+            (self.objective.cost(trial.objective), trial)
+            for trial in self.completed
+            if trial.objective is not None
+        ]
+        return tuple(trial for _, trial in sorted(costs, key=lambda pair: pair[0]))
+
+    def hyperparameter(self, name: str) -> Hyperparameter:
+        """Return the hyperparameter of this name.
+
+        Raises:
+            ValueError: If the space has none; the message names the closest.
+        """
+        by_name = {h.name: h for h in reversed(self.space)}
+        return by_name[check_choice("name", name, [h.name for h in self.space])]
+
+    def summary(self) -> str:
+        """Return the number of trials by status, such as `"3 trials: 2 completed, 1 running"`."""
+        count = len(self.trials)
+        total = f"{count} trial{'' if count == 1 else 's'}"
+        by_status = collections.Counter(trial.status for trial in self.trials)
+        # The order in which a reader asks: what is there, what was lost, what is still to come.
+        order: tuple[Status, ...] = ("completed", "infeasible", "failed", "running")
+        parts = ", ".join(f"{by_status[status]} {status}" for status in order if by_status[status])
+        return f"{total}: {parts}" if parts else total
+
+    def table(self) -> "rich.table.Table":
+        """Return the results as a table for the terminal: best first, infeasible trials last.
+
+        Print it with `rich.print(study.table())`.
+        """
+        from tfplaybook.studies._table import study_table
+
+        return study_table(self)
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` with one row per trial, in the order of their ids.
+
+        Its columns are `trial_id`, `status`, `objective`, `best_step`, one per hyperparameter
+        and `message`.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        from tfplaybook.studies._table import study_frame
+
+        return study_frame(self)
+
+    def save_plots(self, directory: str | Path) -> list[Path]:
+        """Write `axis_plots.png` and `training_curves.png` and return their paths (E1, E2).
+
+        The directory is made if it is missing; pictures of these names in it are replaced.
+        Without a varied hyperparameter there is no `axis_plots.png`.
+
+        Raises:
+            ValueError: If `directory` is a file.
+        """
+        from tfplaybook.studies._figures import save_plots
+
+        return save_plots(self, Path(directory))
+
+    def __repr__(self) -> str:
+        return f"<Study {str(self.path)!r}: {self.summary()}>"
+
+    def _having(self, status: Status) -> tuple[Trial, ...]:
+        return tuple(trial for trial in self.trials if trial.status == status)
