@@ -9,6 +9,8 @@ VENV ?= .venv
 BIN := $(CURDIR)/$(VENV)/bin
 WORKERS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# An advertisement of the theme, printed at every build.
+export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: help demo test soak check lint types doctest docs bench clean
 
@@ -56,7 +58,7 @@ types: $(VENV)/.installed-check
 	MYPYPATH="$$scratch/site" $(BIN)/mypy --cache-dir "$(CURDIR)/.mypy_cache"
 
 doctest: $(VENV)/.installed-check
-	@$(BIN)/python -m pytest -q --doctest-modules tfplaybook pipelines
+	@$(BIN)/python -m pytest -q --doctest-modules --doctest-glob="*.md" tfplaybook pipelines docs README.md
 
 docs: $(VENV)/.installed-check
 	@$(BIN)/python -m mkdocs build --quiet --strict

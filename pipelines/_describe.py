@@ -14,7 +14,7 @@ def describe(dataset: Pipeline) -> str:
     Raises:
         TypeError: If `dataset` is anything else; other datasets do not know their stages.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import pipelines
         >>> x, y = np.zeros((10, 2)), np.zeros(10)

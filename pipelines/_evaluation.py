@@ -165,7 +165,7 @@ def evaluation_pipeline(
             (x, y, sample_weight), or if `map` needs a seed.
         ImportError: If a TFDS name is given and tensorflow-datasets is not installed.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import pipelines
         >>> x, y = np.zeros((4, 2)), np.zeros(4)

@@ -191,7 +191,7 @@ def training_pipeline(
             examples of no static shape.
         ImportError: If a TFDS name is given and tensorflow-datasets is not installed.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import pipelines
         >>> x, y = np.arange(20.0).reshape(10, 2), np.arange(10)

@@ -5,6 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
+from tfplaybook import studies
 from tfplaybook._version import __version__
 
 
@@ -33,11 +36,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show(options: argparse.Namespace) -> None:
-    # Imported here: `tfplaybook --help` must not wait for Keras.
-    from rich.console import Console
-
-    from tfplaybook import studies
-
     console = Console()
     study = studies.load(options.study)
     console.print(study.table())

@@ -207,7 +207,7 @@ def test_copies_are_as_new(tmp_path):
 
 
 def test_a_failed_write_leaves_the_description_as_it_was(tmp_path):
-    from tfplaybook.runs._files import replace_json
+    from tfplaybook._files import replace_json
 
     path = tmp_path / "run.json"
     replace_json(path, {"a": 1})

@@ -40,7 +40,7 @@ class WarmupThenDecay(_keras.Callback):
     Keras' SGD folds the learning rate into its velocity: with momentum it warms up more gently than
     the rule in the playbook, since a rate that grows does not lift the velocity of earlier steps.
 
-    Example:
+    Examples:
         >>> import keras, numpy as np, tfplaybook as pb
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
         >>> model.compile(keras.optimizers.SGD(0.4), "mse")

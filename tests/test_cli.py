@@ -1,0 +1,47 @@
+"""The installed `tfplaybook` command in a process of its own."""
+
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import tfplaybook
+
+
+def command(*arguments):
+    script = Path(sysconfig.get_path("scripts")) / "tfplaybook"
+    return subprocess.run([script, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_prints_its_version():
+    assert command("--version").stdout.strip() == f"tfplaybook {tfplaybook.__version__}"
+
+
+def test_says_what_a_directory_is_that_is_not_a_study(tmp_path):
+    done = command("show", str(tmp_path))
+    assert done.returncode == 2
+    assert "tfplaybook: `directory` must be a study" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_shows_a_keras_tuner_project_and_writes_its_pictures(tmp_path):
+    project = tmp_path / "round1"
+    trial = project / "trial_0000"
+    trial.mkdir(parents=True)
+    (trial / "trial.json").write_text(TRIAL)
+    done = command("show", str(project), "--plots", str(tmp_path / "plots"))
+    assert done.returncode == 0, done.stderr
+    assert "1 trial: 1 completed" in done.stdout
+    assert "0.0625" in done.stdout
+    for name in ("axis_plots.png", "training_curves.png"):
+        assert (tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG")
+        assert name in done.stdout
+
+
+TRIAL = """
+{"trial_id": "0000", "status": "COMPLETED", "score": 0.0625, "best_step": 2, "message": null,
+ "hyperparameters": {"values": {"learning_rate": 0.01}, "space": [{"class_name": "Float", "config":
+   {"name": "learning_rate", "default": 0.001, "conditions": [], "min_value": 0.001,
+    "max_value": 0.1, "step": null, "sampling": "log"}}]},
+ "metrics": {"metrics": {"val_loss": {"direction": "min",
+   "observations": [{"value": [0.0625], "step": 2}]}}}}
+"""
