@@ -1,0 +1,95 @@
+"""The README and the examples, run as a user runs them: new processes in an empty folder."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tfplaybook as pb
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLES = ROOT / "examples"
+
+
+def run(*arguments, cwd):
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo as `make demo` runs it, and its folder."""
+    folder = tmp_path_factory.mktemp("demo")
+    return run(EXAMPLES / "tune_digits.py", cwd=folder), folder
+
+
+def test_the_demo_classifies_the_test_split_and_counts(demo):
+    output = demo[0].stdout
+    correct, total = map(int, re.search(r"network: +(\d+) of (\d+) test", output).groups())
+    assert total == 300
+    assert correct >= 0.985 * total
+    assert re.search(r"scikit-learn's SVC: +\d+ of 300 test examples correct", output)
+
+
+def test_the_demo_is_quiet(demo):
+    assert demo[0].stderr == ""
+
+
+def test_the_demo_leaves_a_study_with_pictures_and_runs(demo):
+    done, folder = demo
+    study = pb.studies.load(folder / "studies" / "digits")
+    assert len(study.trials) == 16
+    assert study.best()[0].curves("learning_rate")
+    for name in ("axis_plots.png", "training_curves.png"):
+        assert (study.path / "plots" / name).read_bytes().startswith(b"\x89PNG")
+        assert name in done.stdout
+    long = pb.runs.load_run(folder / "studies" / "digits_long")
+    rates = long.curves["learning_rate"].values
+    assert len(rates) == long.info["fit"]["epochs"] * long.info["fit"]["steps"]
+
+
+def test_the_same_seed_gives_the_same_trials(demo, tmp_path):
+    run(EXAMPLES / "tune_digits.py", "--trials", 2, cwd=tmp_path)
+    again = pb.studies.load(tmp_path / "studies" / "digits").trials
+    first = pb.studies.load(demo[1] / "studies" / "digits").trials[:2]
+    assert [trial.values for trial in again] == [trial.values for trial in first]
+    assert [trial.objective for trial in again] == [trial.objective for trial in first]
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_tpu_example_runs_here(replicas, tmp_path):
+    done = run(EXAMPLES / "train_tpu.py", "--epochs", 3, "--replicas", replicas, cwd=tmp_path)
+    assert f"replicas: {replicas}" in done.stdout
+    assert float(re.search(r"accuracy ([\d.]+)%", done.stdout).group(1)) > 50
+    assert done.stderr == ""
+    curve = pb.runs.load_run(tmp_path / "runs" / "tpu").curves["learning_rate"]
+    assert len(curve.steps) == 3
+
+
+def test_the_readme_runs_as_written(tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        run("-c", block, cwd=tmp_path)
+    assert len(pb.studies.load(tmp_path / "studies" / "round1").completed) == 8
+
+
+def test_an_unknown_data_set_is_refused_with_the_embedded_one_named(tmp_path):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "tune_digits.py", "--dataset", "nonsense"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "must be 'digits' or a name of the TFDS catalogue" in done.stderr
