@@ -236,6 +236,20 @@ def test_kept_installed_it_goes_on_until_the_next_one_takes_it_out():
     assert model.optimizer.learning_rate.numpy() == PEAK
 
 
+def test_a_model_trained_with_it_can_be_saved_loaded_and_trained_again(tmp_path):
+    model = keras.Sequential([keras.Input((UPDATES,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.Adam(PEAK), "mse")
+    x, y = unit_batches()
+    options = {"batch_size": 1, "shuffle": False, "verbose": 0}
+    model.fit(x, y + 1, callbacks=[WarmupThenDecay(warmup_steps=4)], **options)
+    model.save(tmp_path / "model.keras")
+    weights = []
+    for again in (model, keras.models.load_model(tmp_path / "model.keras")):
+        again.fit(x, y + 1, callbacks=[WarmupThenDecay(warmup_steps=4)], **options)
+        weights.append(applied(again))
+    np.testing.assert_array_equal(weights[0], weights[1])
+
+
 def test_an_interrupted_fit_does_not_disturb_the_next():
     class Interrupt(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -427,13 +441,16 @@ def test_refuses_bad_arguments_at_construction(change, message):
         WarmupThenDecay(**{"warmup_steps": 10, **change})
 
 
-def test_refuses_models_that_are_not_compiled_keras_3_models():
-    class Legacy:
-        pass
-
-    Legacy.__module__ = "tf_keras.src.engine"
+@pytest.mark.tensorflow
+def test_refuses_a_legacy_model():
+    tf_keras = pytest.importorskip("tf_keras")
+    model = tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(2,))])
+    model.compile("sgd", "mse")
     with pytest.raises(ValueError, match=r"legacy `tf_keras` .*unset TF_USE_LEGACY_KERAS"):
-        WarmupThenDecay(warmup_steps=1).set_model(Legacy())
+        model.fit(np.ones((4, 2)), np.ones(4), callbacks=[WarmupThenDecay(warmup_steps=1)])
+
+
+def test_refuses_a_model_that_is_not_compiled():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     with pytest.raises(ValueError, match=r"needs a compiled model.*model.compile"):
         WarmupThenDecay(warmup_steps=1).set_model(model)
