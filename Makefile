@@ -58,7 +58,8 @@ types: $(VENV)/.installed-check
 	MYPYPATH="$$scratch/site" $(BIN)/mypy --cache-dir "$(CURDIR)/.mypy_cache"
 
 doctest: $(VENV)/.installed-check
-	@$(BIN)/python -m pytest -q --doctest-modules --doctest-glob="*.md" tfplaybook pipelines docs README.md
+	@$(BIN)/python -m pytest -q --doctest-modules --doctest-glob="*.md" \
+		tfplaybook pipelines docs README.md tests/test_public_names.py
 
 docs: $(VENV)/.installed-check
 	@$(BIN)/python -m mkdocs build --quiet --strict
