@@ -235,6 +235,8 @@ BAD = [
     ({"decay": None}, r"`decay` must be one of"),
     ({"final_fraction": 1.5}, r"`final_fraction` must be .* at most 1. Received: 1.5"),
     ({"initial_fraction": -0.1}, r"`initial_fraction` must be .* at least 0"),
+    ({"peak_learning_rate": 1e-46}, r"greater than 0 in float32"),
+    ({"decay": "inverse_sqrt", "final_fraction": 1e-30}, r"at least 1e-12. Received: 1e-30"),
     ({"decay": "exponential"}, r"never reaches 0.*Pass, say, final_fraction=0.01"),
     ({"decay": "inverse_sqrt"}, r"Vaswani"),
     ({"decay": "constant", "final_fraction": 0.1}, r"`final_fraction` has no effect"),
@@ -255,7 +257,9 @@ def test_refuses_what_cannot_be_prepended_or_lengthened():
         prepend_warmup(warmed, 10)
     with pytest.raises(ValueError, match=r"`warmup_steps` must be an integer of at least 1"):
         prepend_warmup(0.1, 0)
-    with pytest.raises(ValueError, match=r"at least 100. Received: 99"):
+    with pytest.raises(
+        ValueError, match=r"at least 100, the steps of .*does not shorten. Received: 99"
+    ):
         lengthen(warmed, 99)
     with pytest.raises(TypeError, match="must be a WarmupDecaySchedule"):
         lengthen(CosineDecay(0.1, 10), 100)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import keras
+import numpy as np
 from keras import ops
-from keras.src.utils.rng_utils import get_random_seed
 
 _RATE_METHOD = "_get_current_learning_rate"
 _RATE_VARIABLE = "_learning_rate"
@@ -32,9 +32,25 @@ class ScalarWriter(Protocol):
 def registry(model: keras.Model) -> dict[str, Any]:
     """Return what our callbacks share about `model`, so that their order does not matter.
 
-    Keys: `"recorder"`, the `ScalarWriter` of the run; `"learning_rate"`, the `InstalledRate`.
+    Keys: `"recorder"`, a weak reference to the `Callback` that records the run;
+    `"learning_rate"`, the `InstalledRate`. No value may hold the model, which would then never be
+    freed.
     """
     return _registries.setdefault(model, {})
+
+
+def announce_recorder(recorder: "Callback") -> None:
+    """Make `recorder`, a `ScalarWriter`, known to the other callbacks of its model."""
+    registry(recorder.model)["recorder"] = weakref.ref(recorder)
+
+
+def find_recorder(callback: "Callback") -> Any:
+    """Return the `ScalarWriter` that records the same `fit` as `callback`, or None."""
+    reference = registry(callback.model).get("recorder")
+    recorder = None if reference is None else reference()
+    # Keras gives one object to all callbacks of a `fit`; an earlier fit's recorder has another.
+    same_fit = recorder is not None and recorder.params is callback.params
+    return recorder if same_fit else None
 
 
 def check_model(model: Any, caller: str) -> None:
@@ -78,6 +94,8 @@ def accumulation_steps(model: keras.Model) -> int:
 
 def global_seed() -> int | None:
     """Return the seed given to `keras.utils.set_random_seed`, or None when it was not called."""
+    from keras.src.utils.rng_utils import get_random_seed
+
     return get_random_seed()
 
 
@@ -100,12 +118,17 @@ def _plain(config: Any) -> Any:
         return {str(key): _plain(value) for key, value in config.items()}
     if isinstance(config, list | tuple):
         return [_plain(value) for value in config]
+    if isinstance(config, np.generic):
+        config = config.item()
     if config is None or isinstance(config, bool | int | str):
         return config
     if isinstance(config, float) and math.isfinite(config):
         return config
     if hasattr(config, "get_config"):
-        return {"class": type(config).__name__, **_plain(config.get_config())}
+        try:
+            return {"class": type(config).__name__, **_plain(config.get_config())}
+        except NotImplementedError:
+            return {"class": type(config).__name__}
     return getattr(config, "__qualname__", str(config))
 
 
@@ -163,10 +186,17 @@ class InstalledRate:
             if assigned is not None:
                 previous.variable.assign(assigned)
         variable = getattr(optimizer, _RATE_VARIABLE, None)
-        if not hasattr(optimizer, _RATE_METHOD) or variable is None:
+        standard = getattr(keras.optimizers.Optimizer, _RATE_METHOD, None)
+        if (
+            standard is None
+            or variable is None
+            or getattr(type(optimizer), _RATE_METHOD, None) is not standard
+            or hasattr(optimizer, "optimizers")
+        ):
             raise ValueError(
                 f"{caller} does not know how {type(optimizer).__name__} computes its learning "
-                f"rate (Keras {keras.version()}): it must be a Keras 3 optimizer."
+                f"rate (Keras {keras.version()}): it must be a single optimizer that leaves this "
+                "to Keras."
             )
         if not isinstance(variable, keras.Variable):
             raise ValueError(

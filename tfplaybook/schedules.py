@@ -24,6 +24,9 @@ __all__ = ["WarmupDecaySchedule", "lengthen", "prepend_warmup"]
 
 Tensor = Any
 
+SMALLEST_FINAL_FRACTION = 1e-12
+"""For decays that never reach 0; its square must be a float32."""
+
 LOW_RATE_FRACTION = 0.1
 """Below this fraction of the peak, `lengthen` counts a step as spent at a small rate."""
 
@@ -123,7 +126,7 @@ class WarmupDecaySchedule(LearningRateSchedule):
         decay: One of the names in the table, or a `LearningRateSchedule`, of which only the shape
             is used. Linear and cosine are the playbook's defaults (H8).
         final_fraction: The last rate as a fraction of the peak, in [0, 1]. `"exponential"` and
-            `"inverse_sqrt"` need it above 0; `"constant"` and schedules have none of their own.
+            `"inverse_sqrt"` need at least 1e-12; `"constant"` and schedules have none of their own.
         initial_fraction: The first rate as a fraction of the peak, in [0, 1].
         warmup_power: Exponent of the ramp, greater than 0; 1 is linear.
         decay_power: Exponent of a `"polynomial"` decay, greater than 0.
@@ -153,6 +156,11 @@ class WarmupDecaySchedule(LearningRateSchedule):
     ):
         super().__init__()
         self.peak_learning_rate = check_number("peak_learning_rate", peak_learning_rate, above=0.0)
+        if np.float32(self.peak_learning_rate) == 0.0:
+            raise ValueError(
+                "`peak_learning_rate` must be greater than 0 in float32. "
+                f"Received: {peak_learning_rate!r}."
+            )
         self.warmup_steps = check_count("warmup_steps", warmup_steps, minimum=0)
         self.hold_steps = check_count("hold_steps", hold_steps, minimum=0)
         self.final_fraction = check_number(
@@ -183,7 +191,7 @@ class WarmupDecaySchedule(LearningRateSchedule):
         )
 
     def _check_options_fit_decay(self) -> None:
-        if self.decay in _NEVER_ZERO and self.final_fraction == 0.0:
+        if self.decay in _NEVER_ZERO and self.final_fraction < SMALLEST_FINAL_FRACTION:
             fix = "Pass, say, final_fraction=0.01."
             if self.decay == "inverse_sqrt":
                 fix += (
@@ -191,8 +199,8 @@ class WarmupDecaySchedule(LearningRateSchedule):
                     "decay_steps))."
                 )
             raise ValueError(
-                f"decay={self.decay!r} never reaches 0, so `final_fraction` must be greater than "
-                f"0. Received: final_fraction=0.0. {fix}"
+                f"decay={self.decay!r} never reaches 0, so `final_fraction` must be at least "
+                f"{SMALLEST_FINAL_FRACTION:g}. Received: {self.final_fraction:g}. {fix}"
             )
         has_own_end = self.decay == "constant" or isinstance(self.decay, LearningRateSchedule)
         if has_own_end and self.final_fraction != 0.0:
@@ -393,7 +401,11 @@ def lengthen(schedule: WarmupDecaySchedule, total_steps: int) -> WarmupDecaySche
             f"There is no rule for lengthening {schedule!r}: it must have an end (`decay_steps`) "
             f"and a named decay, one of {list(_DECAYS)}."
         )
-    check_count("total_steps", total_steps, minimum=old_total)
+    if check_count("total_steps", total_steps, minimum=1) < old_total:
+        raise ValueError(
+            f"`total_steps` must be at least {old_total}, the steps of {schedule!r}: `lengthen` "
+            f"does not shorten. Received: {total_steps}."
+        )
     extra = total_steps - old_total
     config = schedule.get_config()
     if schedule.decay in ("linear", "polynomial"):

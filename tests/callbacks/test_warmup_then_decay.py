@@ -264,6 +264,41 @@ def test_an_interrupted_fit_does_not_disturb_the_next():
     assert_applied(model, expected())
 
 
+def test_after_an_interrupted_fit_uninstall_gives_the_optimizer_back():
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    model, warmup = probe(), WarmupThenDecay(warmup_steps=4, peak_learning_rate=9.0)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, [warmup, Interrupt()])
+    warmup.uninstall()
+    reset(model)
+    train(model, [])
+    assert_applied(model, np.full(UPDATES, PEAK))
+
+
+def test_a_restored_checkpoint_brings_its_multiplier_whatever_the_order():
+    class Restore(keras.callbacks.Callback):
+        """Assigns what a checkpoint of this run held: peak x multiplier."""
+
+        def on_train_begin(self, logs=None):
+            self.model.optimizer.learning_rate = PEAK * 0.5
+
+    for order in (1, -1):
+        model = probe()
+        history = train(model, [Restore(), WarmupThenDecay(warmup_steps=4)][::order], epochs=2)
+        assert_applied(model, 0.5 * expected())
+        logged = history.history["learning_rate"]
+        np.testing.assert_allclose(logged, 0.5 * expected()[[11, 23]], rtol=1e-6, atol=1e-8)
+
+
+def test_refuses_a_rate_of_zero_assigned_by_another_callback():
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5)
+    with pytest.raises(ValueError, match=r"assigned the learning rate 0 .* Use one of the two"):
+        train(probe(), [WarmupThenDecay(warmup_steps=4), schedule], epochs=3)
+
+
 def test_a_rate_assigned_between_fits_is_the_next_peak():
     model = probe()
     train(model, [WarmupThenDecay(warmup_steps=4, keep_installed=True)])
@@ -402,7 +437,7 @@ def test_refuses_two_schedules_in_one_fit():
 @pytest.mark.parametrize("rate", [0.0, float("nan")])
 def test_refuses_a_compiled_rate_that_is_no_peak(rate):
     model = probe(keras.optimizers.SGD(rate))
-    with pytest.raises(ValueError, match="`the compiled learning rate` must be a finite number"):
+    with pytest.raises(ValueError, match="The compiled learning rate is the peak, so it must be"):
         train(model, [WarmupThenDecay(warmup_steps=4)])
 
 
@@ -416,12 +451,61 @@ def test_refuses_a_warmup_longer_than_the_run_and_leaves_no_trace():
         WarmupThenDecay(warmup_steps=24, total_steps=10)
 
 
+def test_an_explicit_length_is_compared_with_the_run():
+    with pytest.raises(ValueError, match=r"Received: 30 of 24 \(epochs=1 x steps_per_epoch=24\)"):
+        train(probe(), [WarmupThenDecay(warmup_steps=30, total_steps=100)])
+    with pytest.warns(UserWarning, match="The schedule ends after 12 of the 24 updates"):
+        train(probe(), [WarmupThenDecay(warmup_steps=4, total_steps=12)])
+    model = probe()
+    train(model, [WarmupThenDecay(warmup_steps=4, total_steps=100)])
+    assert_applied(model, expected(100)[:UPDATES])
+
+
+def test_an_epoch_without_an_update_has_the_rate_of_the_next_one():
+    model = probe(keras.optimizers.SGD(PEAK, gradient_accumulation_steps=4))
+    x, y = unit_batches(repeat=4)
+    warmup = WarmupThenDecay(warmup_steps=4, initial_fraction=0.5)
+    history = model.fit(
+        _endless(x, y, 1),
+        epochs=UPDATES * 2,
+        steps_per_epoch=2,
+        callbacks=[warmup],
+        shuffle=False,
+        verbose=0,
+    ).history
+    assert len(history["learning_rate"]) == len(history["loss"]) == UPDATES * 2
+    assert history["learning_rate"][:2] == [pytest.approx(PEAK * 0.5)] * 2
+
+
+def test_a_schedule_that_takes_one_step_at_a_time_can_be_the_decay(tmp_path):
+    class Halving(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return ops.cond(step < 8.0, lambda: ops.ones(()), lambda: 0.5 * ops.ones(()))
+
+    model = probe()
+    warmup = WarmupThenDecay(warmup_steps=4, decay=Halving(), log_dir=tmp_path, update_freq="batch")
+    train(model, [warmup], epochs=2)
+    rates = PEAK * np.concatenate([np.arange(4) / 4, np.ones(8), np.full(12, 0.5)])
+    assert_applied(model, rates)
+
+
 def test_refuses_endless_data_of_unknown_length():
     x, y = unit_batches()
-    with pytest.raises(ValueError, match="Pass `steps_per_epoch` to `fit`, or `total_steps`"):
+    with pytest.raises(ValueError, match="Pass `steps_per_epoch` to `fit` "):
         probe().fit(
             _endless(x, y, 1), callbacks=[WarmupThenDecay(warmup_steps=4)], shuffle=False, verbose=0
         )
+
+
+def test_refuses_optimizers_that_compute_their_rate_in_their_own_way():
+    class Own(keras.optimizers.SGD):
+        def _get_current_learning_rate(self):
+            return 0.5 * super()._get_current_learning_rate()
+
+    with pytest.raises(ValueError, match="does not know how Own computes its learning rate"):
+        train(probe(Own(PEAK)), [WarmupThenDecay(warmup_steps=4)])
+    with pytest.raises(TypeError, match=r"must be a tfplaybook\.schedules\.WarmupDecaySchedule"):
+        WarmupThenDecay.from_schedule(keras.optimizers.schedules.CosineDecay(0.1, 10))
 
 
 BAD = [

@@ -1,12 +1,14 @@
 """A run directory: written by a real `fit`, read back whole, torn, resumed and damaged."""
 
 import copy
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import keras
 import numpy as np
@@ -101,11 +103,14 @@ def test_records_the_commit_and_the_uncommitted_changes_of_the_script(tmp_path):
     git("init", "--quiet")
     git("add", ".")
     git("commit", "--quiet", "--message", "first")
+    git("config", "color.ui", "always")
+    git("config", "diff.noprefix", "true")
     script.write_text(RECORD_IN_A_CHECKOUT + "# changed\n")
     subprocess.run([sys.executable, script], cwd=tmp_path, check=True)
     state = load_run(tmp_path / "run").info["git"]
     assert len(state["commit"]) == 40
-    assert "+# changed" in state["diff"]
+    assert state["diff"].startswith("diff --git a/train.py b/train.py")
+    assert "\n+# changed\n" in state["diff"]
     assert state["diff_truncated"] is False
 
 
@@ -194,6 +199,78 @@ def test_can_be_read_at_any_length_while_it_grows(tmp_path):
         lengths.append(sum(len(curve.steps) for curve in load_run(tmp_path).curves.values()))
     assert lengths == sorted(lengths)
     assert lengths[-1] == 4
+
+
+def test_a_model_that_was_recorded_can_be_freed(tmp_path):
+    model = small_model()
+    fit(model, [RunRecorder(tmp_path), pb.callbacks.WarmupThenDecay(warmup_steps=1)])
+    alive = weakref.ref(model)
+    del model
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_later_fit_without_a_recorder_leaves_the_run_alone(tmp_path):
+    model = small_model()
+    recorder = RunRecorder(tmp_path)
+    fit(model, [recorder, pb.callbacks.WarmupThenDecay(warmup_steps=1)])
+    before = (tmp_path / "curves.jsonl").read_text()
+    fit(model, [pb.callbacks.WarmupThenDecay(warmup_steps=1)])
+    assert (tmp_path / "curves.jsonl").read_text() == before
+
+
+def test_a_train_step_that_never_moves_the_counter_is_recorded_against_the_batches(tmp_path):
+    model = small_model()
+    counter = model.optimizer.iterations
+
+    class Freeze(keras.callbacks.Callback):
+        """Stands for a GAN, whose train step applies optimizers of its own."""
+
+        def on_epoch_end(self, epoch, logs=None):
+            counter.assign(0)
+
+    fit(model, [Freeze(), RunRecorder(tmp_path)], epochs=4)
+    np.testing.assert_array_equal(load_run(tmp_path).curves["loss"].steps, [2, 4, 6, 8])
+
+
+def test_metrics_that_are_arrays_are_recorded_entry_by_entry_and_text_is_left_out(tmp_path):
+    class Text(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["phase"] = "warm"
+            logs["f1"] = np.array([0.25, 0.5])
+
+    with pytest.warns(UserWarning, match="leaves out 'phase', which is no number: 'warm'"):
+        fit(small_model(), [Text(), RunRecorder(tmp_path)], epochs=1)
+    curves = load_run(tmp_path).curves
+    assert set(curves) == {"loss", "f1/0", "f1/1"}
+    assert curves["f1/1"].values.tolist() == [0.5]
+
+
+def test_an_event_file_torn_by_a_full_disk_is_not_written_on(tmp_path):
+    code = """
+import resource, sys
+from tfplaybook.runs import EventWriter
+writer = EventWriter(sys.argv[1])
+writer.scalar("loss", 1, 0.5)
+writer.flush()
+limit = 200
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+for step in range(2, 6):
+    writer.scalar("loss", step, 0.5)
+try:
+    writer.flush()
+except OSError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+writer.flush()
+"""
+    code = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n" + code
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "File too large" in done.stdout
+    # A record that was whole before the disk was full is there twice, with the same value.
+    assert sorted({step for step, _ in events(tmp_path)["loss"]}) == [1, 2, 3, 4, 5]
 
 
 def test_copies_are_as_new(tmp_path):

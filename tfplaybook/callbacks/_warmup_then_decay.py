@@ -1,6 +1,8 @@
 """`WarmupThenDecay`: a learning-rate schedule for a model that is already compiled."""
 
+import math
 import os
+import warnings
 from typing import Any, Literal
 
 import keras
@@ -33,9 +35,11 @@ class WarmupThenDecay(_keras.Callback):
     a curve in the run of a `tfplaybook.runs.RunRecorder` in the same `fit`, or in `log_dir`.
     `model.optimizer.learning_rate` is the current rate.
 
-    At train end the optimizer is as it was compiled. During training its learning-rate variable
-    holds peak x `multiplier`: a model saved by `ModelCheckpoint` meanwhile loads without
-    tfplaybook, with all of its optimizer state.
+    At train end the optimizer is as it was compiled; after a `fit` that was interrupted,
+    `uninstall` or the next `fit` with a `WarmupThenDecay` sees to it. During training its
+    learning-rate variable holds peak x `multiplier`: a model saved by `ModelCheckpoint` meanwhile
+    loads without tfplaybook, with all of its optimizer state, and restoring it in `fit`, as
+    `BackupAndRestore` does, restores the multiplier.
 
     Keras' SGD folds the learning rate into its velocity: with momentum it warms up more gently than
     the rule in the playbook, since a rate that grows does not lift the velocity of earlier steps.
@@ -55,7 +59,9 @@ class WarmupThenDecay(_keras.Callback):
         peak_learning_rate: The rate after warmup, greater than 0. By default the compiled rate, so
             that a `learning_rate` tuned in `build_model` is the peak.
         hold_steps: Updates at the peak between warmup and decay, at least 0.
-        total_steps: Updates of warmup, hold and decay together. Inferred from `fit` by default.
+        total_steps: Updates of warmup, hold and decay together, at least 1. By default those of
+            the run. More than the run's leaves the end of the schedule to a later one; fewer, and
+            the rest of the run has the last rate, with a warning.
         decay: `"cosine"`, `"linear"`, `"constant"`, `"exponential"`, `"inverse_sqrt"`,
             `"polynomial"`, or any Keras `LearningRateSchedule`, of which the shape is used.
         final_fraction: Last rate as a fraction of the peak, in [0, 1].
@@ -96,6 +102,7 @@ class WarmupThenDecay(_keras.Callback):
         super().__init__()
         self.peak_learning_rate = peak_learning_rate
         self.total_steps = total_steps
+        self.log_dir = log_dir
         self.keep_installed = keep_installed
         self._shape: dict[str, Any] = {
             "warmup_steps": warmup_steps,
@@ -130,7 +137,15 @@ class WarmupThenDecay(_keras.Callback):
         Args:
             schedule: Gives the peak, the length and the shape.
             **options: `log_dir`, `update_freq`, `keep_installed`.
+
+        Raises:
+            TypeError: `schedule` is of another class.
         """
+        if not isinstance(schedule, WarmupDecaySchedule):
+            raise TypeError(
+                "`schedule` must be a tfplaybook.schedules.WarmupDecaySchedule. Received: "
+                f"{schedule!r}. Of any other schedule, pass the shape as `decay`."
+            )
         shape = schedule.get_config()
         del shape["name"], shape["decay_steps"]
         shape["decay"] = schedule.decay
@@ -183,26 +198,50 @@ class WarmupThenDecay(_keras.Callback):
                 f"Two learning-rate schedules in one `fit`: pass one {type(self).__name__}."
             )
         try:
-            peak = self.peak_learning_rate
-            if peak is None:
-                peak = check_number(
-                    "the compiled learning rate", installed.compiled_rate, above=0.0
-                )
+            peak = self._peak(installed.compiled_rate)
             self._schedule = WarmupDecaySchedule(
                 peak_learning_rate=peak,
-                decay_steps=self._decay_steps(*self._run_length(model)),
+                decay_steps=self._decay_steps(*self._schedule_length(model)),
                 **self._shape,
             )
         except ValueError:
             installed.uninstall(model)
             raise
-        self._multiplier = 1.0
-        installed.assign(peak)
+        restored = installed.written_by_others()
+        self._multiplier = 1.0 if restored is None else restored / peak
+        installed.assign(peak * self._multiplier)
+        if self._log is not None:
+            self._log.begin_attempt(_keras.count_updates(model))
+
+    def _peak(self, compiled_rate: float) -> float:
+        if self.peak_learning_rate is not None:
+            return self.peak_learning_rate
+        if not (math.isfinite(compiled_rate) and compiled_rate > 0):
+            raise ValueError(
+                "The compiled learning rate is the peak, so it must be a finite number greater "
+                f"than 0. Received: {compiled_rate}. Compile with the rate to use after warmup, "
+                "or pass `peak_learning_rate`."
+            )
+        return compiled_rate
+
+    def _schedule_length(self, model: keras.Model) -> tuple[int | None, str]:
+        """Return the updates of the schedule, warmup included, and where that number is from."""
+        run, source = self._run_length(model)
+        if self.total_steps is None:
+            return run, source
+        if run is not None:
+            self._decay_steps(run, source)
+            if self.total_steps < run:
+                warnings.warn(
+                    f"The schedule ends after {self.total_steps} of the {run} updates of this run "
+                    f"({source}); the others keep its last rate. Leave `total_steps` out to use "
+                    "the whole run.",
+                    stacklevel=2,
+                )
+        return self.total_steps, "total_steps"
 
     def _run_length(self, model: keras.Model) -> tuple[int | None, str]:
-        """Return the updates of the run, warmup included, and where that number comes from."""
-        if self.total_steps is not None:
-            return self.total_steps, "total_steps"
+        """Return the updates that `fit` makes, None if it does not know, and their arithmetic."""
         epochs, steps = self.params["epochs"], self.params["steps"]
         if steps is None:
             return None, "fit"
@@ -221,7 +260,8 @@ class WarmupThenDecay(_keras.Callback):
             raise ValueError(
                 "The length of the run is unknown, so the learning rate cannot be decayed over it. "
                 "Received: data whose number of batches `fit` does not know. Pass "
-                "`steps_per_epoch` to `fit`, or `total_steps` to this callback."
+                "`steps_per_epoch` to `fit` (a pipelines.TrainingPipeline has it as an attribute), "
+                "or `total_steps` to this callback."
             )
         before = self._shape["warmup_steps"] + self._shape["hold_steps"]
         if before >= total_steps:
@@ -247,6 +287,11 @@ class WarmupThenDecay(_keras.Callback):
             )
         self._origin = updates - (epoch * steps // _keras.accumulation_steps(model) if epoch else 0)
         self._recorded = updates
+        assert self._installed is not None
+        restored = self._installed.written_by_others()
+        if restored is not None:
+            # Assigned before the first step, as by a checkpoint: it held peak x multiplier.
+            self.multiplier = restored / self.schedule.peak_learning_rate
 
     def _follow_assigned_rate(self, model: keras.Model) -> None:
         assert self._installed is not None
@@ -256,11 +301,12 @@ class WarmupThenDecay(_keras.Callback):
         scheduled = self.schedule.peak_learning_rate * float(
             self._fractions(_keras.count_updates(model), 1)[0]
         )
-        if scheduled == 0.0:
+        if scheduled == 0.0 or assigned == 0.0:
             raise ValueError(
-                f"Another callback assigned the learning rate {assigned:g} at a step where the "
-                "schedule is 0, so it cannot be scaled to it. Use `initial_fraction` or "
-                "`final_fraction` above 0, or assign `multiplier` instead."
+                f"Another callback assigned the learning rate {assigned:g} where the schedule has "
+                f"{scheduled:g}, and the schedule cannot be scaled by that. Use one of the two: a "
+                "`keras.callbacks.LearningRateScheduler` is a schedule of its own. A callback of "
+                "yours can assign `multiplier` instead."
             )
         self.multiplier = assigned / scheduled
 
@@ -269,7 +315,9 @@ class WarmupThenDecay(_keras.Callback):
         model = self.model
         self._record_rates(model)
         if self._last_rate is None:
-            return
+            # No update yet, as under accumulation: the rate that the first one will have.
+            first = float(self._fractions(self._recorded, 1)[0])
+            self._last_rate = self.schedule.peak_learning_rate * self._multiplier * first
         if logs is not None:
             logs["learning_rate"] = self._last_rate
         for writer in self._writers(model):
@@ -282,11 +330,13 @@ class WarmupThenDecay(_keras.Callback):
         first, last = self._recorded, _keras.count_updates(model)
         if last <= first:
             return
+        every = self._write_every
+        if every is None:
+            first = last - 1
         peak = self.schedule.peak_learning_rate * self._multiplier
         rates = peak * self._fractions(first, last - first)
         self._recorded = last
         self._last_rate = float(rates[-1])
-        every = self._write_every
         if every is None:
             return
         for writer in self._writers(model):
@@ -296,22 +346,34 @@ class WarmupThenDecay(_keras.Callback):
 
     def _fractions(self, first: int, count: int) -> np.ndarray:
         """Return the share of the peak for `count` updates from `first` on, float32 (count,)."""
-        return ops.convert_to_numpy(self._fraction(np.arange(first, first + count)))
+        updates = np.arange(first, first + count)
+        if isinstance(self.schedule.decay, LearningRateSchedule):
+            # A schedule of the user's may take one step at a time only.
+            return np.array([ops.convert_to_numpy(self._fraction(update)) for update in updates])
+        return ops.convert_to_numpy(self._fraction(updates))
 
     def _writers(self, model: keras.Model) -> list[_keras.ScalarWriter]:
         if self._log is not None:
             return [self._log]
-        recorder = _keras.registry(model).get("recorder")
+        recorder = _keras.find_recorder(self)
         return [] if recorder is None else [recorder]
+
+    def uninstall(self) -> None:
+        """Give the optimizer back with the rate it was compiled with.
+
+        Training that ends does this by itself. Call it when `fit` was interrupted or failed and
+        the model is to train on without the schedule, or to end `keep_installed`.
+        """
+        if self._installed is not None:
+            self._installed.uninstall(self.model)
+            self._installed = None
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Give the optimizer back with the rate it was compiled with."""
-        model = self.model
         if self.keep_installed:
-            self._follow_assigned_rate(model)
-        elif self._installed is not None:
-            self._installed.uninstall(model)
-        self._installed = None
+            self._follow_assigned_rate(self.model)
+        else:
+            self.uninstall()
 
 
 def _write_every(update_freq: str | int) -> int | None:

@@ -48,10 +48,15 @@ class EventWriter:
             return
         if self._path is None:
             self._path = self._new_file()
-        with self._path.open("ab") as file:
-            records = RecordWriter(file)
-            for event in self._pending:
-                records.write(event.SerializeToString())
+        try:
+            with self._path.open("ab") as file:
+                records = RecordWriter(file)
+                for event in self._pending:
+                    records.write(event.SerializeToString())
+        except OSError:
+            # Nothing after a torn record can be read: the next attempt takes a new file.
+            self._path = None
+            raise
         self._pending.clear()
 
     def _new_file(self) -> Path:

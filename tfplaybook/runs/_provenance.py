@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 MAX_DIFF_BYTES = 1_000_000
+MAX_UNTRACKED = 1_000
 
 _PACKAGES = ("tfplaybook", "keras", "tensorflow", "jax", "keras-tuner", "tensorboard", "numpy")
 
@@ -41,16 +42,20 @@ def _version(package: str) -> str | None:
 
 def _git_state(folder: Path) -> dict[str, Any] | None:
     """Return the commit and all uncommitted changes around `folder`, or None outside a checkout."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top is None:
         return None
-    diff = _git(folder, "diff", "HEAD") or ""
-    untracked = _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name") or ""
+    root = Path(top.strip())
+    commit = _git(root, "rev-parse", "--verify", "HEAD")
+    # Whatever the user's own settings are, the diff can be applied with `git apply`.
+    form = ("--no-color", "--no-ext-diff", "--binary", "--src-prefix=a/", "--dst-prefix=b/")
+    diff = "" if commit is None else _git(root, "diff", *form, "HEAD") or ""
+    untracked = _git(root, "ls-files", "--others", "--exclude-standard") or ""
     return {
-        "commit": commit.strip(),
+        "commit": None if commit is None else commit.strip(),
         "diff": diff[:MAX_DIFF_BYTES],
         "diff_truncated": len(diff) > MAX_DIFF_BYTES,
-        "untracked": untracked.splitlines()[:1000],
+        "untracked": untracked.splitlines()[:MAX_UNTRACKED],
     }
 
 

@@ -3,10 +3,13 @@
 import datetime
 import json
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfplaybook import _keras
 from tfplaybook._arguments import check_count
@@ -23,8 +26,11 @@ class RunRecorder(_keras.Callback):
     | file | content |
     |---|---|
     | `run.json` | configuration, seed, note, model, command, versions, commit, uncommitted diff |
-    | `curves.jsonl` | every metric of every epoch against the optimizer updates made |
+    | `curves.jsonl` | every metric of every epoch against the optimizer updates made so far |
     | `events.*` | the same for TensorBoard |
+
+    The entries of a metric that is an array are recorded as `name/0`, `name/1`, ... In `run.json`
+    earlier attempts are under `previous_attempts`; one without `git` ran the code of the next.
 
     Files are append-only or replaced by rename: they can be read while they grow, and a killed
     process leaves them whole. Training again into the same directory goes on in the same files;
@@ -80,18 +86,23 @@ class RunRecorder(_keras.Callback):
         self._curves = CurveWriter(self.directory)
         self._events = EventWriter(self.directory)
         self._pending: list[tuple[str, int, float]] = []
-        self._last_steps: dict[str, int] = {}
+        self._last: dict[str, tuple[int, int]] = {}
+        self._epochs = 0
+        self._start_step = 0
 
     def set_model(self, model: keras.Model) -> None:
         """Announce this run to our other callbacks."""
         super().set_model(model)
-        _keras.registry(model)["recorder"] = self
+        _keras.announce_recorder(self)
 
     def scalar(self, name: str, step: int, value: float) -> None:
-        """Record that `name` was `value` after `step` updates, unless that is known already."""
-        if step <= self._last_steps.get(name, -1):
+        """Record that `name` was `value` after `step` updates.
+
+        What another callback has reported already in this epoch is left out.
+        """
+        if self._last.get(name) == (self._epochs, step):
             return
-        self._last_steps[name] = step
+        self._last[name] = (self._epochs, step)
         self._pending.append((name, step, float(value)))
         self._events.scalar(name, step, value)
 
@@ -107,14 +118,19 @@ class RunRecorder(_keras.Callback):
         step = _keras.count_updates(self.model)
         self.directory.mkdir(parents=True, exist_ok=True)
         earlier = read_info(self.directory)
+        description = self._describe(step)
         attempts = []
         if earlier:
             attempts = [*earlier.pop("previous_attempts", []), earlier]
-        info = {"format": FORMAT, **self._describe(step), "previous_attempts": attempts}
+            if earlier.get("git") == description["git"]:
+                del earlier["git"]  # a diff can be large, and a run resumed often
+        info = {"format": FORMAT, **description, "previous_attempts": attempts}
         replace_json(self.directory / INFO_FILE_NAME, info)
         self._curves.begin_attempt(step)
         self._events.begin_attempt(step)
-        self._last_steps.clear()
+        self._last.clear()
+        self._epochs = 0
+        self._start_step = step
 
     def _describe(self, step: int) -> dict[str, Any]:
         seed = self.seed if self.seed is not None else _keras.global_seed()
@@ -131,11 +147,36 @@ class RunRecorder(_keras.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Record the metrics of the epoch."""
-        step = _keras.count_updates(self.model)
-        for name, value in (logs or {}).items():
+        step = self._step()
+        for name, value in _numbers(logs or {}):
             self.scalar(name, step, value)
         self.flush()
+        self._epochs += 1
+
+    def _step(self) -> int:
+        updates = _keras.count_updates(self.model)
+        if updates > self._start_step:
+            return updates
+        # A custom train step with optimizers of its own never moves the compiled one's counter.
+        return self._start_step + (self._epochs + 1) * (self.params.get("steps") or 1)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Put the last numbers on disk."""
         self.flush()
+
+
+def _numbers(logs: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield what of the logs can be drawn: numbers, and the entries of arrays as `name/0`, ..."""
+    for name, value in logs.items():
+        try:
+            array = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError):
+            warnings.warn(
+                f"RunRecorder leaves out {name!r}, which is no number: {value!r:.60}.",
+                stacklevel=2,
+            )
+            continue
+        if array.ndim == 0:
+            yield name, float(array)
+        else:
+            yield from ((f"{name}/{i}", float(entry)) for i, entry in enumerate(array.ravel()))
