@@ -63,6 +63,7 @@ doctest: $(VENV)/.installed-check
 
 docs: $(VENV)/.installed-check
 	@$(BIN)/python -m mkdocs build --quiet --strict
+	@echo "documentation: site/index.html"
 
 bench: $(VENV)/.installed-bench
 	@for benchmark in benchmarks/bench_*.py; do

@@ -18,6 +18,7 @@ import quiet  # noqa: F401  # isort: skip
 
 import argparse
 import functools
+import sys
 from pathlib import Path
 
 import digits
@@ -64,12 +65,15 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Train the digits on a TPU, or rehearse it.")
+    parser = argparse.ArgumentParser(
+        description="Train the digits on a TPU, or rehearse it.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("--tpu", default="", help="name or address of a TPU; found by default")
     parser.add_argument("--replicas", type=int, default=1, help="virtual CPUs without a TPU")
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--run", type=Path, default=Path("runs/tpu"))
+    parser.add_argument("--epochs", type=int, default=12, help="passes over the data")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="prepared data sets")
+    parser.add_argument("--run", type=Path, default=Path("runs/tpu"), help="run directory")
     return parser.parse_args()
 
 
@@ -78,9 +82,9 @@ def find_strategy(options: argparse.Namespace) -> tf.distribute.Strategy:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(options.tpu)
         return tf.distribute.TPUStrategy(resolver)
-    except (ValueError, tf.errors.NotFoundError):
+    except (ValueError, OSError, tf.errors.OpError) as error:
         if options.tpu:
-            raise  # the user named one
+            sys.exit(f"no TPU answers by the name {options.tpu!r}: {error}")
     if options.replicas == 1:
         return tf.distribute.get_strategy()
     tf.config.set_logical_device_configuration(

@@ -14,6 +14,7 @@ Run it again: the study is found finished and only the last training is repeated
 import quiet  # noqa: F401  # isort: skip
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -35,9 +36,12 @@ console = Console()
 
 def main() -> None:
     """Run the whole story."""
-    options = parse_options()
+    parser, options = parse_options()
     tf.config.experimental.enable_op_determinism()  # the same seed gives the same numbers
-    builder = digits.load(options.dataset, data_dir=options.data_dir)
+    try:
+        builder = digits.load(options.dataset, data_dir=options.data_dir)
+    except (ValueError, ConnectionError) as error:
+        parser.error(str(error))
     splits = choose_splits(builder)
     train = pipelines.training_pipeline(
         builder,
@@ -53,36 +57,49 @@ def main() -> None:
     input_rate = examples_per_second(train)
 
     console.rule("Study")
-    study = run_study(builder, train, valid, options)
+    try:
+        tuner = make_tuner(builder, options)
+    except ValueError as error:
+        parser.error(f"{error} Here: --studies and --overwrite.")
+    study = run_study(tuner, train, valid)
     console.print(study.table())
     for path in study.save_plots(study.path / "plots"):
         console.print(f"picture: {path}", soft_wrap=True)
-    console.print(f"curves:  tensorboard --logdir {study.path}", soft_wrap=True)
+    tensorboard = Path(sys.executable).with_name("tensorboard")
+    console.print(f"curves:  {tensorboard} --logdir {study.path}", soft_wrap=True)
 
     console.rule("The best configuration, trained longer")
     model, training_rate = train_longer(study.best()[0], builder, train, valid, options)
+    verdict = "does not limit it" if input_rate > 1.5 * training_rate else "may limit it"
     console.print(
         f"input alone gives {input_rate:,.0f} examples/s, training used {training_rate:,.0f}: "
-        + (
-            "the input does not limit it (I9)"
-            if input_rate > 1.5 * training_rate
-            else "tune it (I9)"
-        )
+        f"the input {verdict} (I9)",
+        soft_wrap=True,
     )
     report(model, builder, train, test, splits)
 
 
-def parse_options() -> argparse.Namespace:
+def parse_options() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Tune a small network by the playbook.")
-    parser.add_argument("--dataset", default="digits", help="digits, or any TFDS name")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser = argparse.ArgumentParser(
+        description="Tune a small network by the playbook.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--dataset", default="digits", help="digits, or any TFDS image set")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="prepared data sets")
     parser.add_argument("--studies", type=Path, default=Path("studies"), help="output directory")
-    parser.add_argument("--trials", type=int, default=16)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trials", type=positive, default=16, help="points to try")
+    parser.add_argument("--batch-size", type=positive, default=64, help="examples per step")
+    parser.add_argument("--seed", type=int, default=0, help="of the data, the points, the weights")
     parser.add_argument("--overwrite", action="store_true", help="start the study anew")
-    return parser.parse_args()
+    return parser, parser.parse_args()
+
+
+def positive(text: str) -> int:
+    """Read a count of at least 1."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return int(text)
 
 
 def choose_splits(builder) -> dict[str, str]:
@@ -145,9 +162,9 @@ def make_build_model(builder):
     return build_model
 
 
-def run_study(builder, train, valid, options) -> pb.studies.Study:
-    """Explore: short trials at quasi-random points; what is done already is not run again."""
-    tuner = pb.search.QuasiRandomSearch(
+def make_tuner(builder, options) -> pb.search.QuasiRandomSearch:
+    """Open the study, or start it."""
+    return pb.search.QuasiRandomSearch(
         make_build_model(builder),
         objective="val_loss",
         max_trials=options.trials,
@@ -157,6 +174,10 @@ def run_study(builder, train, valid, options) -> pb.studies.Study:
         overwrite=options.overwrite,
         goal="Which optimizer settings, dropout and weight decay suit the network?",
     )
+
+
+def run_study(tuner, train, valid) -> pb.studies.Study:
+    """Explore: short trials at quasi-random points; what is done already is not run again."""
     total_steps = EPOCHS * train.steps_per_epoch
     tuner.search(
         train,
@@ -181,7 +202,7 @@ def train_longer(trial, builder, train, valid, options) -> tuple[keras.Model, fl
     longer = pb.schedules.lengthen(short, LONG_EPOCHS * train.steps_per_epoch)
     keras.utils.set_random_seed(options.seed)
     model = make_build_model(builder)(fixed_hyperparameters(trial.values))
-    directory = options.studies / f"{options.dataset.replace('/', '_')}_long"
+    directory = options.studies.resolve() / f"{options.dataset.replace('/', '_')}_long"
     start = time.perf_counter()
     history = model.fit(
         train,

@@ -64,7 +64,7 @@ def test_writes_the_same_numbers_for_tensorboard(tmp_path):
 def test_describes_what_was_run(tmp_path):
     keras.utils.set_random_seed(7)
     model = small_model(keras.optimizers.Adam(0.125), keras.losses.Huber(delta=2.0))
-    fit(model, [RunRecorder(tmp_path, configuration={"units": 1}, note="first")])
+    fit(model, [RunRecorder(tmp_path, configuration={"units": np.int64(1)}, note="first")])
     info = load_run(tmp_path).info
     assert info["format"] == 1
     assert info["seed"] == 7

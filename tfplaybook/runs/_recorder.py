@@ -73,14 +73,14 @@ class RunRecorder(_keras.Callback):
         self.directory = Path(directory)
         if self.directory.exists() and not self.directory.is_dir():
             raise ValueError(f"`directory` must be a folder. Received a file: {self.directory}.")
-        self.configuration = dict(configuration or {})
         try:
-            json.dumps(self.configuration, allow_nan=False)
+            text = json.dumps(configuration or {}, allow_nan=False, default=_python_number)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 "`configuration` must be plain JSON data: numbers, strings, lists, dicts. "
                 f"Received: {configuration!r} ({error})."
             ) from error
+        self.configuration = json.loads(text)
         self.note = str(note)
         self.seed = None if seed is None else check_count("seed", seed, minimum=0)
         self._curves = CurveWriter(self.directory)
@@ -163,6 +163,12 @@ class RunRecorder(_keras.Callback):
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Put the last numbers on disk."""
         self.flush()
+
+
+def _python_number(value: Any) -> bool | int | float:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no JSON data")
 
 
 def _numbers(logs: dict[str, Any]) -> Iterator[tuple[str, float]]:
