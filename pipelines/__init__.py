@@ -1,8 +1,9 @@
 """Input pipelines for TensorFlow: the stages in the right order, resumable at any step.
 
 `training_pipeline` is endless and its order is a pure function of (seed, epoch, step);
-`evaluation_pipeline` is one pass whose padded last batch changes no result. Both are
-`tf.data.Dataset`s, so `keras.Model.fit` and `evaluate` take them as they are.
+`evaluation_pipeline` is one pass whose padded last batch changes no *weighted* result: pass metrics
+as `compile(weighted_metrics=[...])`. Both are `tf.data.Dataset`s, so `keras.Model.fit` and
+`evaluate` take them as they are.
 """
 
 from pipelines._describe import describe as describe

@@ -1,10 +1,9 @@
 """Checks of arguments, with messages that say what, expected, received and how to fix it."""
 
 import operator
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
-# `RandomIndexShuffle` keeps the low 32 bits of a seed: larger ones would silently repeat orders.
-MAX_SEED = 2**32 - 1
+MAX_SEED = 2**63 - 1  # of an int64
 
 
 def check_count(
@@ -27,5 +26,12 @@ def check_count(
 
 
 def check_seed(value: SupportsIndex) -> int:
-    """Return `value` as a seed, an int in [0, 2**32)."""
+    """Return `value` as a seed, an int in [0, 2**63)."""
     return check_count("seed", value, minimum=0, maximum=MAX_SEED)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return `value` if it is True or False, or raise `ValueError`."""
+    if not isinstance(value, bool):
+        raise ValueError(f"`{name}` must be True or False. Received: {value!r}.")
+    return value

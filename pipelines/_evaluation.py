@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipelines._checks import check_count
+from pipelines._checks import check_count, check_flag
 from pipelines._dataset import PREFETCH, Pipeline, Stage, deterministic_options
 from pipelines._map import ExampleMap, check_static_shapes
 from pipelines._open import open_source
@@ -14,14 +14,9 @@ from pipelines._sources import Source
 
 
 class EvaluationPipeline(Pipeline):
-    """One pass of (x, y, sample_weight) batches of one shape; made by `evaluation_pipeline`.
+    """One pass of (x, y, sample_weight) batches of one shape.
 
-    Args:
-        source: The examples.
-        example_map: What is done to each, or None.
-        batch_size: Examples per step.
-        unit_weights: Whether a real example weighs 1 rather than
-            steps * batch_size / num_examples.
+    `evaluation_pipeline` makes it; its constructor is not for users.
     """
 
     def __init__(
@@ -31,10 +26,12 @@ class EvaluationPipeline(Pipeline):
         *,
         batch_size: int,
         unit_weights: bool,
+        loss_rank: int | None,
     ) -> None:
         self._source = source
         self._map = example_map
         self._batch_size = batch_size
+        self._loss_rank = loss_rank
         self._weight = 1.0 if unit_weights else self.steps * batch_size / source.num_examples
         super().__init__(self._build(), stages=self._describe())
 
@@ -61,6 +58,7 @@ class EvaluationPipeline(Pipeline):
             )
         check_static_shapes(examples.element_spec)
         _check_components(examples.element_spec)
+        _check_loss_rank(self._loss_rank, examples.element_spec)
         return (
             examples.batch(self.batch_size)
             .map(self._pad, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -68,7 +66,7 @@ class EvaluationPipeline(Pipeline):
             .with_options(deterministic_options())
         )
 
-    def _pad(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[Any, Any, tf.Tensor]:
+    def _pad(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[Any, Any, Any]:
         size = tf.shape(tf.nest.flatten(x)[0])[0]
         rows = tf.range(self.batch_size)
         # The last real example is repeated. Zeros could make a loss NaN, and 0 * NaN is NaN.
@@ -78,8 +76,23 @@ class EvaluationPipeline(Pipeline):
         weight = self._weight * tf.cast(rows < size, tf.float32)
         if sample_weight is not None:
             own = tf.gather(tf.cast(sample_weight, tf.float32), tf.minimum(rows, size - 1))
-            weight = own * tf.reshape(weight, [-1] + [1] * (own.shape.rank - 1))
-        return x, y, weight
+            weight = own * _with_rank(weight, own.shape.rank)
+        if weight.shape.rank > 1:
+            return x, y, weight
+        return x, y, tf.nest.map_structure(lambda leaf: _with_rank(weight, self._rank_of(leaf)), y)
+
+    def _rank_of(self, y: tf.Tensor) -> int:
+        """Rank of the unreduced loss of a target of batched shape (batch_size, ...)."""
+        if self._loss_rank is not None:
+            return self._loss_rank
+        rank = y.shape.rank
+        if rank == 1 or y.shape[-1] == 1:
+            return max(rank - 1, 1)
+        # Integers may be classes, with a loss for each. Keras squeezes a last axis of 1 away where
+        # the loss has one axis less, but broadcasts weights of one axis less from the right,
+        # which fails, or with as many columns as examples is silently wrong.
+        whole = y.dtype.is_integer or y.dtype.is_bool
+        return rank if whole or (rank == 2 and y.shape[1] == self.batch_size) else rank - 1
 
     def _describe(self) -> tuple[Stage, ...]:
         mapped = () if self._map is None else (self._map.describe(),)
@@ -109,6 +122,7 @@ def evaluation_pipeline(
     map: Callable[..., Any] | None = None,
     keep: Sequence[str] | None = None,
     unit_weights: bool = False,
+    loss_rank: int | None = None,
     split: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     download: bool = False,
@@ -127,13 +141,16 @@ def evaluation_pipeline(
 
         sum_i loss_i * (steps * B / N) / (steps * B) = mean_i loss_i,
 
-    the exact loss over the set. What you must do for it:
+    the exact loss over the set.
 
-    - pass metrics as `compile(weighted_metrics=[...])`. Keras computes `metrics=[...]` without
-      weights: these count the padding;
-    - leave the loss at its default reduction "sum_over_batch_size". With
-      "mean_with_sample_weight" the few examples of a padded batch count as much as a whole batch
-      (1.402 instead of 1.395 in one measurement).
+    Warning: What you must do for it
+        - Pass metrics as `compile(weighted_metrics=[...])`. Keras computes `metrics=[...]`
+          without weights: these count the padding.
+        - Leave the loss at its default reduction "sum_over_batch_size". With
+          "mean_with_sample_weight" the few examples of a padded batch count as much as a whole
+          batch (1.402 instead of 1.395 in one measurement).
+        - With a loss that is not one of Keras', or with `F1Score` on integer targets, check
+          `loss_rank`. A loss that is one number per batch (`Dice`) cannot be weighted.
 
     Means and ratios among the weighted metrics are exact too. Weighted counts, such as
     `TruePositives`, come out multiplied by steps * B / N: with `unit_weights=True` a real example
@@ -150,6 +167,13 @@ def evaluation_pipeline(
         keep: Names of the features to keep, for dictionaries.
         unit_weights: Whether a real example weighs 1, which makes weighted counts exact instead
             of the loss.
+        loss_rank: Number of axes, at least 1, of the loss before its reduction; all targets have
+            it. The weights have as many: shape (batch_size, 1, ...). By default it follows from
+            each target as it does for the losses of Keras: for targets of shape (N, d1, ..., dk)
+            it is k, and at least 1, since a loss such as "mse" averages the last axis, or k + 1
+            if they are integers or booleans and dk > 1, since they may be classes. It is 2 as well
+            for (N, d1) with d1 = `batch_size`, where a mistake would go unnoticed. Pass 1 for a
+            loss of one value per example.
         split: Split of a TFDS set, such as "validation" or "train[80%:]".
         data_dir: Directory of a TFDS name; by default TFDS' own.
         download: Whether to download and prepare a TFDS set that is not there yet.
@@ -158,11 +182,15 @@ def evaluation_pipeline(
 
     Returns:
         A `tf.data.Dataset` of `steps` batches (x, y, sample_weight), where sample_weight is
-        float32 of shape (batch_size,), or of the shape of the source's own sample weights.
+            float32 of the structure of y, each of shape (batch_size, 1, ...) with `loss_rank`
+            axes, so (batch_size,) for plain targets. Sample weights of the source that have more
+            than one axis keep their shape.
 
     Raises:
         ValueError: As `training_pipeline`, and if an example is not (x, y) or
-            (x, y, sample_weight), or if `map` needs a seed.
+            (x, y, sample_weight), if `map` needs a seed, or if `loss_rank` exceeds the axes of a
+            target.
+        ConnectionError: If a TFDS set has to be downloaded and there is no network.
         ImportError: If a TFDS name is given and tensorflow-datasets is not installed.
 
     Examples:
@@ -178,6 +206,9 @@ def evaluation_pipeline(
     The playbook's I3.
     """
     batch_size = check_count("batch_size", batch_size, minimum=1)
+    unit_weights = check_flag("unit_weights", unit_weights)
+    if loss_rank is not None:
+        loss_rank = check_count("loss_rank", loss_rank, minimum=1)
     opened = open_source(
         source,
         keep=keep,
@@ -193,7 +224,21 @@ def evaluation_pipeline(
         example_map,
         batch_size=batch_size,
         unit_weights=unit_weights,
+        loss_rank=loss_rank,
     )
+
+
+def _with_rank(weight: tf.Tensor, rank: int) -> tf.Tensor:
+    return tf.reshape(weight, [-1] + [1] * (rank - 1))
+
+
+def _check_loss_rank(loss_rank: int | None, element_spec: Any) -> None:
+    for spec in tf.nest.flatten(element_spec[1]):
+        if loss_rank is not None and loss_rank > 1 + spec.shape.rank:
+            raise ValueError(
+                "`loss_rank` must be at most the number of axes of a batch of targets, "
+                f"{1 + spec.shape.rank} here. Received: {loss_rank}."
+            )
 
 
 def _check_components(element_spec: Any) -> None:

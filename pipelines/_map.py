@@ -1,5 +1,6 @@
 """The user's `map`: checked by one trace, and given a seed where it asks for one."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -113,6 +114,8 @@ class ExampleMap:
 
 
 def _seed_parameter(function: Callable[..., Any]) -> inspect.Parameter | None:
+    if isinstance(function, functools.partial) and "seed" in function.keywords:
+        return None  # it has its seed, and keeps it
     try:
         return inspect.signature(function).parameters.get("seed")
     except (TypeError, ValueError):  # some built-in callables show no signature

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines._dataset import Stage
-from pipelines._order import LARGEST_STEP, Order, epoch_word, when_iterated
+from pipelines._order import LARGEST_STEP, Order, epoch_word, epoch_words, when_iterated
 
 # Examples per gather when a set is read in its own order.
 _READ_BLOCK = 1024
@@ -195,12 +195,13 @@ class StreamSource:
 
     def _shuffle(self, examples: tf.data.Dataset, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
         # `Dataset.shuffle` mixes the program's global seed into its own. The op takes exactly the
-        # two words it is given; both zero would mean a random seed, hence the 1.
+        # two words it is given.
+        _, word, other_word = tf.unstack(epoch_words(seed, epoch, 3))
         shuffled = tf.raw_ops.ShuffleDataset(
             input_dataset=tf.data.experimental.to_variant(examples),
             buffer_size=tf.constant(self.shuffle_buffer_size, tf.int64),
-            seed=tf.constant(seed + 1, tf.int64),
-            seed2=epoch,
+            seed=word,
+            seed2=other_word,
             reshuffle_each_iteration=False,
             output_types=[spec.dtype for spec in tf.nest.flatten(examples.element_spec)],
             output_shapes=[spec.shape for spec in tf.nest.flatten(examples.element_spec)],
@@ -236,6 +237,13 @@ def _as_tensor(array: Any) -> tf.Tensor:
             "Every component of `source` must be an array whose first dimension counts the "
             f"examples. Received an object of type {type(array).__name__}: {array!r:.60}. "
             "Convert it with np.asarray(...)."
+        )
+    if array.dtype == object and len({np.shape(example) for example in array}) > 1:
+        raise ValueError(
+            f"An array of `source`, of shape {tuple(array.shape)}, holds examples of different "
+            f"shapes, such as {np.shape(array[0])} and "
+            f"{next(np.shape(e) for e in array if np.shape(e) != np.shape(array[0]))}. Every "
+            "example must have one shape: pad or resize them before."
         )
     try:
         return tf.convert_to_tensor(array)

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipelines._checks import check_count, check_seed
+from pipelines._checks import check_count, check_flag, check_seed
 from pipelines._dataset import PREFETCH, Pipeline, Stage, deterministic_options
 from pipelines._map import ExampleMap, check_static_shapes
 from pipelines._open import open_source
@@ -15,15 +15,10 @@ from pipelines._sources import Source
 
 
 class TrainingPipeline(Pipeline):
-    """Endless batches for `fit`, all of one shape; made by `training_pipeline`.
+    """Endless batches for `fit`, all of one shape.
 
-    Each iteration, so each call of `fit`, begins at the step that `start_step` holds.
-
-    Args:
-        source: The examples.
-        order: Their order.
-        example_map: What is done to each, or None.
-        start_step: First step of an iteration, at least 0.
+    `training_pipeline` makes it; its constructor is not for users. Each iteration, so each call of
+    `fit`, begins at the step that `start_step` holds.
     """
 
     def __init__(
@@ -148,24 +143,26 @@ def training_pipeline(
     a pure function of (seed, step): it does not depend on the process, on the global seed or on
     what ran before, and any step is reached at once (`TrainingPipeline.starting_at`,
     `TrainingPipeline.start_step`). Streams (a `tf.data.Dataset`, a larger TFDS set) are shuffled
-    through a buffer whose seed is (seed, e): as repeatable, if the stream is, but less well mixed
-    when the buffer is smaller than the set, and a step within an epoch is reached by reading and
-    skipping what comes before it.
+    through a buffer whose seed is made of (seed, e): as repeatable, if the stream is, but less well
+    mixed when the buffer is smaller than the set, and a step within an epoch is reached by reading
+    and skipping what comes before it.
 
     An epoch holds each example at most once: the last `num_examples % batch_size` of its order are
     dropped. With `shuffle` these are others in every epoch; without, always the same.
 
     Args:
-        source: One of:
-            a tuple of arrays, (x, y) or (x, y, sample_weight), each of shape (num_examples, ...)
-            or a nested structure of such arrays;
-            a dictionary of such arrays;
-            a finite `tf.data.Dataset` of single examples with known cardinality;
-            a prepared TFDS builder, or the name of a TFDS data set.
+        source: One of
+
+            - a tuple of arrays, (x, y) or (x, y, sample_weight), each of shape (num_examples, ...)
+              or a nested structure of such arrays;
+            - a dictionary of such arrays;
+            - a finite `tf.data.Dataset` of single examples with known cardinality;
+            - a prepared TFDS builder, or the name of a TFDS data set.
+
             A TFDS example is the builder's supervised pair (input, target) if it declares one,
             and otherwise, or with `keep`, a dictionary of its features.
         batch_size: Examples per step, in [1, num_examples].
-        seed: Integer in [0, 2**32). Decides the order and the seeds given to `map`.
+        seed: Integer in [0, 2**63). Decides the order and the seeds given to `map`.
         map: Function of one example, given as positional components, (x, y) -> (x, y), or as one
             dictionary. It runs in parallel, and in order. With a `seed` argument it is also given
             a stateless seed, an int64 tensor of shape (2,) that is a pure function of
@@ -189,6 +186,7 @@ def training_pipeline(
             unknown or infinite length, or made of arrays of unequal lengths; if a named feature,
             split or data set is not there; if `map` fails, is random without its seed, or returns
             examples of no static shape.
+        ConnectionError: If a TFDS set has to be downloaded and there is no network.
         ImportError: If a TFDS name is given and tensorflow-datasets is not installed.
 
     Examples:
@@ -225,7 +223,7 @@ def training_pipeline(
         num_examples=opened.num_examples,
         batch_size=batch_size,
         seed=seed,
-        shuffle=shuffle,
+        shuffle=check_flag("shuffle", shuffle),
     )
     example_map = None if map is None else ExampleMap(map, opened.element_spec, training=True)
     return TrainingPipeline(opened, order, example_map)

@@ -3,15 +3,11 @@
 import contextlib
 import io
 import os
-import urllib.error
-import urllib.request
 
 import tensorflow_datasets as tfds
 
 from digits.builder import Digits
-
-_PROBE_URL = "https://storage.googleapis.com"
-_PROBE_SECONDS = 10
+from pipelines._tfds import closest_name, is_prepared, prepare
 
 
 def load(
@@ -42,23 +38,11 @@ def load(
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(
             f"`name` must be {Digits.name!r} or a name of the TFDS catalogue, such as 'mnist'. "
-            f"Received: {name!r}."
+            f"Received: {name!r}.{closest_name(name)}"
         ) from error
-    if not builder.is_prepared():
-        _require_network(name, data_dir)
-        builder.download_and_prepare()
+    if not is_prepared(builder):
+        try:
+            prepare(builder)
+        except ConnectionError as error:
+            raise ConnectionError(f"{error} The embedded set is {Digits.name!r}.") from error
     return builder
-
-
-def _require_network(name: str, data_dir: str | os.PathLike[str]) -> None:
-    """Raise at once if there is no network; TFDS would retry for minutes first."""
-    try:
-        urllib.request.urlopen(_PROBE_URL, timeout=_PROBE_SECONDS).close()
-    except urllib.error.HTTPError as error:
-        error.close()  # an answer, and so a network
-    except OSError as error:
-        raise ConnectionError(
-            f"The data set {name!r} is not prepared in {os.fspath(data_dir)!r} and has to be "
-            f"downloaded, but {_PROBE_URL} cannot be reached: {error}. Use the embedded set "
-            f"{Digits.name!r}, or copy a prepared {name!r} into that folder."
-        ) from error

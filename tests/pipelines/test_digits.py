@@ -1,5 +1,6 @@
 """The embedded data set, and TFDS sources read through it."""
 
+import contextlib
 import sys
 
 import digits
@@ -58,12 +59,28 @@ class TestBuilder:
         with pytest.raises(ValueError, match=r"TFDS catalogue.*Received: 'digitz'"):
             digits.load("digitz", data_dir=tmp_path)
 
+    def test_a_misspelt_name_gets_the_closest(self, tmp_path):
+        with pytest.raises(ValueError, match=r"Did you mean 'mnist'\?"):
+            digits.load("mnits", data_dir=tmp_path)
+
     def test_without_a_network_the_failure_is_quick_and_clear(self, tmp_path, monkeypatch):
         monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
         with pytest.raises(
-            ConnectionError, match=r"'mnist' is not prepared in .* cannot be reached"
+            ConnectionError, match=r"'mnist/.*' is not prepared in .* cannot be reached"
         ):
             digits.load("mnist", data_dir=tmp_path)
+        with pytest.raises(ConnectionError, match="cannot be reached"):
+            pipelines.training_pipeline(
+                "mnist", split="train", batch_size=1, seed=0, data_dir=tmp_path, download=True
+            )
+
+    def test_a_missing_set_logs_nothing(self, tmp_path, caplog, capfd):
+        with contextlib.suppress(ValueError):
+            pipelines.training_pipeline(
+                "mnist", split="train", batch_size=1, seed=0, data_dir=tmp_path
+            )
+        assert caplog.records == []
+        assert "Variant folder" not in capfd.readouterr().err
 
 
 class TestTfdsSource:
@@ -130,6 +147,10 @@ class TestTfdsSource:
             pipelines.training_pipeline(
                 "digitz", split="train", batch_size=10, seed=0, data_dir=tmp_path
             )
+        with pytest.raises(
+            ValueError, match=r"in the default directory of TFDS\. .*Did you mean 'mnist'\?"
+        ):
+            pipelines.training_pipeline("mnits", split="train", batch_size=10, seed=0)
 
     def test_without_tfds_a_name_says_what_to_install(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)

@@ -127,6 +127,100 @@ class TestWhatTheDocstringSays:
         assert results["loss"] == pytest.approx(of_batches, rel=1e-5)
 
 
+def sequences(shape, *, classes=None):
+    """Seven examples: x, targets of `shape`, and a model whose output fits them."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(7, 2)).astype("float32")
+    if classes is None:
+        y = rng.normal(size=(7, *shape)).astype("float32")
+        outputs = shape or (1,)
+    else:
+        y = rng.integers(0, classes, size=(7, *shape))
+        outputs = (*(shape[:-1] if shape[-1:] == (1,) else shape), classes)
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(int(np.prod(outputs))), keras.layers.Reshape(outputs)]
+    return x, y, keras.Sequential([keras.Input([2]), *layers])
+
+
+def evaluated_one_by_one(model, x, y):
+    """Mean of the results on single examples, which need no weights."""
+    results = [model.evaluate(x[i : i + 1], y[i : i + 1], verbose=0) for i in range(len(x))]
+    return np.mean(results, axis=0)
+
+
+class TestTargetsWithInnerAxes:
+    """Keras broadcasts (B,) weights onto a (B, T) loss: an error, or wrong where T = B."""
+
+    @pytest.mark.parametrize("batch_size", [4, 5])
+    @pytest.mark.parametrize(
+        ("shape", "rank"), [((), 1), ((1,), 1), ((3,), 1), ((4, 3), 2), ((4, 1), 2), ((4, 5, 2), 3)]
+    )
+    def test_mse(self, shape, rank, batch_size):
+        x, y, model = sequences(shape)
+        model.compile(loss="mse", weighted_metrics=["mae"])
+        valid = pipelines.evaluation_pipeline((x, y), batch_size=batch_size)
+        assert valid.element_spec[2].shape.as_list() == [batch_size] + [1] * (rank - 1)
+        np.testing.assert_allclose(
+            model.evaluate(valid, verbose=0), evaluated_one_by_one(model, x, y), rtol=1e-5
+        )
+
+    @pytest.mark.parametrize("batch_size", [4, 5])
+    @pytest.mark.parametrize(
+        ("shape", "rank"), [((), 1), ((1,), 1), ((4,), 2), ((4, 1), 2), ((4, 5), 3)]
+    )
+    def test_sparse_categorical_crossentropy(self, shape, rank, batch_size):
+        x, y, model = sequences(shape, classes=3)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(loss=loss, weighted_metrics=["sparse_categorical_accuracy"])
+        valid = pipelines.evaluation_pipeline((x, y), batch_size=batch_size)
+        assert valid.element_spec[2].shape.as_list() == [batch_size] + [1] * (rank - 1)
+        np.testing.assert_allclose(
+            model.evaluate(valid, verbose=0), evaluated_one_by_one(model, x, y), rtol=1e-5
+        )
+
+    @pytest.mark.parametrize("batch_size", [3, 4])
+    def test_own_weights_of_examples_reach_every_time_step(self, batch_size):
+        x, y, model = sequences((4, 3))
+        model.compile(loss="mse")
+        own = np.array([1.0, 2.0, 0.0, 3.0, 0.5, 1.0, 1.0])
+        valid = pipelines.evaluation_pipeline((x, y, own), batch_size=batch_size)
+        losses = np.square(model.predict(x, verbose=0) - y).mean(axis=(1, 2))
+        assert model.evaluate(valid, verbose=0) == pytest.approx((own * losses).mean(), rel=1e-5)
+
+    @pytest.mark.parametrize("batch_size", [4, 5])
+    def test_outputs_of_unequal_rank(self, batch_size):
+        x, y, _ = sequences((4, 3))
+        inputs = keras.Input([2])
+        steps = keras.layers.Reshape([4, 3], name="steps")(keras.layers.Dense(12)(inputs))
+        outputs = {"plain": keras.layers.Dense(1, name="plain")(inputs), "steps": steps}
+        model = keras.Model(inputs, outputs)
+        model.compile(loss={"plain": "mse", "steps": "mse"})
+        targets = {"plain": x[:, :1], "steps": y}
+        valid = pipelines.evaluation_pipeline((x, targets), batch_size=batch_size)
+        predicted = model.predict(x, verbose=0)
+        expected = sum(np.square(predicted[name] - targets[name]).mean() for name in targets)
+        assert evaluate(model, valid)["loss"] == pytest.approx(expected, rel=1e-5)
+
+    def test_a_loss_of_one_value_per_example_states_its_rank(self):
+        def mean_square(y_true, y_pred):
+            return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=[1, 2, 3])
+
+        x, y, model = sequences((4, 5, 2))
+        model.compile(loss=mean_square)
+        valid = pipelines.evaluation_pipeline((x, y), batch_size=4, loss_rank=1)
+        expected = np.square(model.predict(x, verbose=0) - y).mean()
+        assert model.evaluate(valid, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+    @pytest.mark.parametrize("loss_rank", [0, 1.5, True])
+    def test_the_rank_is_checked(self, loss_rank):
+        with pytest.raises(ValueError, match="`loss_rank` must be an integer of at least 1"):
+            pipelines.evaluation_pipeline(classes(3), batch_size=2, loss_rank=loss_rank)
+
+    def test_the_rank_fits_the_targets(self):
+        with pytest.raises(ValueError, match=r"number of axes of a batch of targets, 1 here.*2"):
+            pipelines.evaluation_pipeline(classes(3), batch_size=2, loss_rank=2)
+
+
 class TestElements:
     @pytest.mark.parametrize(("num_examples", "batch_size"), GRID)
     def test_one_pass_in_order_then_copies_of_weight_zero(self, num_examples, batch_size):

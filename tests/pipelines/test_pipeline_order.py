@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipelines import _order
 
 sizes = st.one_of(st.integers(1, 40), st.sampled_from([255, 256, 257, 1797, 4096]))
-seeds = st.integers(0, 2**32 - 1)
+seeds = st.integers(0, 2**63 - 1)
 epochs = st.integers(0, 10_000)
 
 
@@ -17,6 +17,21 @@ def permutation(num_examples, *, seed, epoch):
     indices = tf.range(num_examples, dtype=tf.int64)
     epoch = tf.constant(epoch, tf.int64)
     return _order.permute(indices, seed=seed, epoch=epoch, num_examples=num_examples).numpy()
+
+
+@tf.function
+def first_indices(seed_epochs, count, num_examples):
+    """The first `count` indices of the order of each (seed, epoch)."""
+
+    def of_one(seed_epoch):
+        return _order.permute(
+            tf.range(count, dtype=tf.int64),
+            seed=seed_epoch[0],
+            epoch=seed_epoch[1],
+            num_examples=num_examples,
+        )
+
+    return tf.map_fn(of_one, seed_epochs)
 
 
 def correlation_in_sigmas(a, b):
@@ -33,15 +48,38 @@ def test_every_index_comes_once(num_examples, seed, epoch):
 
 @pytest.mark.parametrize("num_examples", [2, 3, 4])
 def test_all_permutations_of_a_small_set_are_about_equally_likely(num_examples):
-    orders = [
-        tuple(permutation(num_examples, seed=seed, epoch=epoch))
-        for seed in range(20)
-        for epoch in range(30)
-    ]
+    pairs = [(seed, epoch) for seed in range(20) for epoch in range(30)]
+    orders = first_indices(tf.constant(pairs, tf.int64), num_examples, num_examples).numpy()
     _, counts = np.unique(orders, axis=0, return_counts=True)
     expected = len(orders) / len(counts)
     assert len(counts) == {2: 2, 3: 6, 4: 24}[num_examples]
     assert np.all(np.abs(counts - expected) < 5 * np.sqrt(expected))
+
+
+# With the 24 key bits of a single pass, 3,000 orders would collide with a probability of 0.24.
+def test_no_order_comes_twice():
+    pairs = [(0, epoch) for epoch in range(1000)] + [(seed, 0) for seed in range(1, 2000)]
+    orders = first_indices(tf.constant(pairs, tf.int64), 8, 40_000).numpy()
+    assert len(np.unique(orders, axis=0)) == len(pairs)
+
+
+@pytest.mark.parametrize("period", [1, 256, 2048, 2**32])
+@pytest.mark.parametrize("num_examples", [1197, 1_281_167])
+def test_orders_have_no_period(num_examples, period):
+    pairs = tf.constant([(0, 0), (period, 0), (0, period)], tf.int64)
+    orders = first_indices(pairs, 16, num_examples).numpy()
+    assert len(np.unique(orders, axis=0)) == 3
+
+
+@pytest.mark.parametrize("num_examples", [2**14, 40_000])
+def test_positions_and_steps_between_neighbours_are_uniform(num_examples):
+    """Chi-square over 16 equal cells, 15 degrees of freedom: above 45 with probability 1e-4."""
+    pairs = [(seed, epoch) for seed in range(40) for epoch in range(100)]
+    orders = first_indices(tf.constant(pairs, tf.int64), 3, num_examples).numpy()
+    steps = np.diff(orders, axis=1) % num_examples
+    for drawn in (*orders.T, *steps.T):
+        counts = np.bincount(drawn * 16 // num_examples, minlength=16)
+        assert np.sum((counts - len(pairs) / 16) ** 2) / (len(pairs) / 16) < 45
 
 
 # 60,000 is where the public index_shuffle, with its 4 rounds, correlates two epochs by 0.9.

@@ -1,5 +1,6 @@
 """Training pipelines: repeatable, sought exactly, endless, of one shape."""
 
+import functools
 import subprocess
 import sys
 
@@ -95,7 +96,7 @@ class TestOrder:
         for x, y in batches(train, 6):
             np.testing.assert_array_equal(x, np.stack([y, y], axis=1))
 
-    @pytest.mark.parametrize("seeds", [(0, 1), (0, 2**32 - 1)])
+    @pytest.mark.parametrize("seeds", [(0, 1), (0, 256), (0, 2**32), (0, 2**63 - 1)])
     def test_seeds_differ(self, source, seeds):
         first, second = (
             np.concatenate(
@@ -217,6 +218,14 @@ class TestMap:
         assert np.all(batches(train, 1)[0][0] >= 100)
         assert np.all(batches(valid, 1)[0][0] < 100)
 
+    def test_a_seed_bound_by_partial_is_kept(self, numbered):
+        bound = functools.partial(lambda x, y, seed: (x + seed, y), seed=100.0)
+        train = pipelines.training_pipeline(numbered, batch_size=4, seed=0, map=bound)
+        valid = pipelines.evaluation_pipeline(numbered, batch_size=4, map=bound)
+        for pipeline in (train, valid):
+            x, y = batches(pipeline, 1)[0][:2]
+            np.testing.assert_array_equal(x[:, 0], y + 100)
+
     def test_a_dictionary_is_one_argument(self, numbered):
         x, y = numbered
         train = pipelines.training_pipeline(
@@ -297,6 +306,11 @@ class TestSources:
                 "must be an array whose first dimension.*np.asarray",
             ),
             ((np.ones((3, 2)), np.array([{}] * 3)), {}, "dtype object.*cannot become a tensor"),
+            (
+                (np.array([np.ones(2), np.ones(3)], dtype=object), np.ones(2)),
+                {},
+                r"different shapes, such as \(2,\) and \(3,\).*pad or resize",
+            ),
             (np.ones((3, 2)), {}, "`source` must be a tuple of arrays.*ndarray"),
             ([np.ones(3), np.ones(3)], {}, "`source` must be a tuple of arrays.*list"),
             ({"x": np.ones(3)}, {"keep": ["image"]}, r"\['image'\]. It has \['x'\]"),
@@ -321,7 +335,12 @@ class TestSources:
         with pytest.raises(ValueError, match=f"`{name}` must be an integer of at least 1"):
             pipelines.training_pipeline(numbered, **arguments)
 
-    @pytest.mark.parametrize("seed", [-1, 0.5, True, None, 2**32])
+    @pytest.mark.parametrize("value", ["no", 0, None])
+    def test_shuffle_is_a_bool(self, numbered, value):
+        with pytest.raises(ValueError, match="`shuffle` must be True or False"):
+            pipelines.training_pipeline(numbered, batch_size=1, seed=0, shuffle=value)
+
+    @pytest.mark.parametrize("seed", [-1, 0.5, True, None, 2**63])
     def test_a_seed_that_is_none_is_refused(self, numbered, seed):
         with pytest.raises(ValueError, match="`seed` must be an integer of at least 0 and at most"):
             pipelines.training_pipeline(numbered, batch_size=1, seed=seed)
