@@ -1,9 +1,16 @@
-"""Writing files that a killed process leaves whole; a leaf that any room may use."""
+"""JSON files: written so that a killed process leaves them whole, and read with distrust.
+
+A leaf that any room may use.
+"""
 
 import json
 import os
+import types
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+_EXCERPT_LENGTH = 80
 
 
 def replace_json(path: Path, content: Any) -> None:
@@ -22,3 +29,82 @@ def replace_json(path: Path, content: Any) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def read_json(
+    path: Path,
+    *,
+    newest_format: int | None = None,
+    check: Callable[[dict[str, Any]], None] | None = None,
+    remedy: str = "Move it away to go on without it.",
+) -> dict[str, Any] | None:
+    """Return the object in a JSON file, or None if there is no such file.
+
+    Args:
+        path: The file.
+        newest_format: The newest `format` entry that can be read; None for a file without one.
+        check: Raises `ValueError` with what is wrong in the content.
+        remedy: What to do about a damaged file; ends the error message.
+
+    Raises:
+        ValueError: The file holds no JSON object, one of a newer format, or one that `check`
+            refuses. The message names the file, what is wrong and what to do.
+    """
+    try:
+        content = _parse(path.read_bytes())
+        if newest_format is not None:
+            _check_format(path, content, newest_format)
+        if check is not None:
+            check(content)
+    except FileNotFoundError:
+        return None
+    except _NewerFormatError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error} {remedy}") from error
+    return content
+
+
+def check_entries(
+    content: Mapping[str, Any], kinds: Mapping[str, type | types.UnionType], *, where: str = ""
+) -> None:
+    """Raise `ValueError` unless each entry is of its kind; one that may be None may be missing."""
+    for name, kind in kinds.items():
+        value = content.get(name)
+        # JSON tells true from 1.
+        if not isinstance(value, kind) or isinstance(value, bool):
+            wanted = kind.__name__ if isinstance(kind, type) else str(kind)
+            raise ValueError(f"`{name}`{where} must be {wanted}. Received: {excerpt(value)}.")
+
+
+def excerpt(value: Any) -> str:
+    """Return the representation of `value`, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= _EXCERPT_LENGTH else f"{text[:_EXCERPT_LENGTH]}..."
+
+
+class _NewerFormatError(ValueError):
+    """The file is whole, but a newer version wrote it."""
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is no UTF-8 (byte {error.start}).") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"it must be a JSON object. Received: {excerpt(content)}.")
+    return content
+
+
+def _check_format(path: Path, content: dict[str, Any], newest: int) -> None:
+    number = content.get("format")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"`format` must be a positive integer. Received: {excerpt(number)}.")
+    if number > newest:
+        raise _NewerFormatError(
+            f"{path} has format {number}; this version of tfplaybook reads up to {newest}. "
+            "Upgrade tfplaybook."
+        )

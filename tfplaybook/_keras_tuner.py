@@ -5,6 +5,8 @@ when a version has lost one. What is public, but whose path has moved between ve
 here too.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from keras_tuner.engine.hyperparameters import HyperParameter as HyperParameter
 from keras_tuner.engine.hyperparameters import Int as Int
 from keras_tuner.engine.trial import Trial as Trial
 from keras_tuner.engine.trial import TrialStatus as TrialStatus
+from keras_tuner.src import config
 from keras_tuner.src.engine import tuner_utils
 
 PRIVATE_PARTS: tuple[tuple[Any, str], ...] = (
@@ -27,6 +30,8 @@ PRIVATE_PARTS: tuple[tuple[Any, str], ...] = (
     (kt.Tuner, "_build_hypermodel"),
     (kt.Tuner, "_configure_tensorboard_dir"),
     (kt.Tuner, "_get_checkpoint_fname"),
+    (kt.Tuner, "_populate_initial_space"),
+    (config, "DEBUG"),
     (tuner_utils, "SaveBestEpoch"),
     (tuner_utils, "TunerCallback"),
 )
@@ -53,10 +58,44 @@ def show_end(oracle: kt.Oracle, trial: Trial) -> None:
         oracle._display.on_trial_end(trial)
 
 
+@contextlib.contextmanager
+def without_tracebacks() -> Iterator[None]:
+    """Keep KerasTuner from printing the traceback of every trial that fails."""
+    before = config.DEBUG
+    config.DEBUG = False
+    try:
+        yield
+    finally:
+        config.DEBUG = before
+
+
 class ExecutionTuner(kt.Tuner):
     """A `kt.Tuner` whose executions run one by one under the control of a subclass."""
 
     _execution_seed: int | None = None
+
+    def check_built(self, model: Any) -> None:
+        """Raise if `model`, which the hypermodel returned for the default values, is unfit."""
+
+    def populate_space(self) -> None:
+        """Ask the hypermodel for the search space, and check the models that it builds."""
+        self._populate_initial_space()
+
+    def _populate_initial_space(self) -> None:
+        if self.hypermodel is None:
+            return
+        build = self.hypermodel.build
+
+        def checked(hp: kt.HyperParameters) -> keras.Model:
+            model = build(hp)
+            self.check_built(model)
+            return model
+
+        self.hypermodel.build = checked
+        try:
+            super()._populate_initial_space()
+        finally:
+            self.hypermodel.build = build
 
     def best_epoch_checkpoint(self, trial: Trial) -> keras.callbacks.Callback:
         """Return the callback that keeps the weights which `load_model` reads."""

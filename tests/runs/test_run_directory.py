@@ -307,6 +307,11 @@ def test_refuses_bad_input(tmp_path):
         RunRecorder(tmp_path, seed=-1)
     with pytest.raises(ValueError, match="There is none at"):
         load_run(tmp_path / "missing")
+    with pytest.raises(ValueError, match=r"run\.json or curves\.jsonl.*which has neither\.$"):
+        load_run(tmp_path)
+    (tmp_path / "trial_0000").mkdir()
+    with pytest.raises(ValueError, match=r"It looks like a study: use tfplaybook\.studies\.load"):
+        load_run(tmp_path)
 
 
 def test_refuses_newer_formats_and_damaged_descriptions(tmp_path):

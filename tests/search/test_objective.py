@@ -103,3 +103,14 @@ def test_an_unknown_objective_names_what_there_is(name, hint):
     message = unknown_objective(kt.Objective(name, "min"), available)
     assert hint in message
     assert "['loss', 'mae', 'val_accuracy']" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("val_los", "'val_loss'"), ("val_acuracy", "'val_accuracy'"), ("f1score", "'f1_score'")],
+)
+def test_a_misspelt_name_is_told_the_right_one(name, meant):
+    with pytest.raises(ValueError, match=f"Did you mean {meant}. Else pass"):
+        resolve_objective(name)
+    with pytest.raises(ValueError, match=r"leaves it open\. Pass `keras_tuner"):
+        resolve_objective("perplexity_of_mine")

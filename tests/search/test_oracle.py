@@ -176,7 +176,8 @@ class TestOutcomes:
             run(oracle, "the third")
         again = make_oracle(max_trials=20)
         again.resume()
-        assert run(again, 0.5)[0].trial_id == "0009"
+        rest = run(again, *[0.5] * (11 + 7))
+        assert [int(t.trial_id) for t in rest] == [*range(9, 20), 0, 1, 3, 4, 6, 7, 8]
 
     def test_failures_without_end(self, make_oracle):
         oracle = make_oracle(max_trials=8, max_consecutive_failed_trials=None)

@@ -12,7 +12,15 @@ import keras_tuner as kt
 import pytest
 from hypermodels import Parabola
 
+from tfplaybook.callbacks import WarmupThenDecay
+from tfplaybook.runs import RunRecorder
 from tfplaybook.search import QuasiRandomSearch
+
+
+def compiled():
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
 
 
 def test_it_meets_the_points_of_the_oracle(make_tuner, parabola):
@@ -31,7 +39,9 @@ def test_a_finished_search_is_not_run_again(make_tuner, parabola, capsys):
     assert capsys.readouterr().out == ""
     tuner.search()
     assert len(parabola.seen) == 4
-    assert capsys.readouterr().out == "all 4 trials are done; raise `max_trials` for more\n"
+    assert capsys.readouterr().out == (
+        "nothing to run: trials done: 4, max_trials: 4; raise `max_trials` for more\n"
+    )
 
 
 def test_an_interrupted_search_goes_on_at_the_same_points(make_tuner):
@@ -109,6 +119,64 @@ def test_overwrite_starts_afresh(make_tuner, parabola, tmp_path):
     assert not (tmp_path / "study" / "mine.txt").exists()
 
 
+def test_overwrite_deletes_nothing_when_the_hypermodel_does_not_work(make_tuner, parabola):
+    def build(hp):
+        raise ZeroDivisionError("a bug of the user")
+
+    make_tuner(parabola, max_trials=2).search(verbose=0)
+    for hypermodel, error in ((build, ZeroDivisionError), (lambda hp: None, ValueError)):
+        with pytest.raises(error):
+            make_tuner(hypermodel, overwrite=True)
+    with pytest.raises(ValueError, match="search space is empty"):
+        make_tuner(lambda hp: compiled(), overwrite=True)
+    assert len(make_tuner(parabola).oracle.trials) == 2
+
+
+@pytest.mark.parametrize("damage", ["delete", "null"])
+def test_a_study_that_lost_its_header_is_not_mixed_with_another(
+    make_tuner, parabola, tmp_path, damage
+):
+    make_tuner(parabola, max_trials=2).search(verbose=0)
+    header = tmp_path / "study" / "study.json"
+    header.unlink() if damage == "delete" else header.write_text("null")
+    with pytest.raises(ValueError, match=r"study\.json"):
+        make_tuner(parabola, seed=1)
+    make_tuner(parabola, seed=1, overwrite=True).search(verbose=0)
+    assert len(parabola.seen) == 6
+
+
+def test_a_project_of_another_tuner_is_refused(make_tuner, parabola, tmp_path):
+    (tmp_path / "study" / "trial_0000").mkdir(parents=True)
+    for name in ("oracle.json", "tuner0.json"):
+        (tmp_path / "study" / name).write_text("{}")
+    with pytest.raises(ValueError, match=r"holds oracle\.json, trial_0000, but no study\.json"):
+        make_tuner(parabola)
+    assert make_tuner(parabola, overwrite=True).remaining_trials == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        "{",
+        '{"score": "abc"}',
+        '{"hyperparameters": []}',
+        '{"message": 3}',
+        '{"trial_id": "0000", "hyperparameters": {"space": [], "values": {}}}',
+    ],
+)
+def test_a_damaged_trial_is_named(make_tuner, parabola, tmp_path, text):
+    make_tuner(parabola, max_trials=1).search(verbose=0)
+    path = tmp_path / "study" / "trial_0000" / "trial.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"trial_0000/trial\.json is damaged: .* Move it away"):
+        make_tuner(parabola)
+    path.unlink()
+    make_tuner(parabola, max_trials=1).search(verbose=0)
+    assert len(parabola.seen) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -158,6 +226,66 @@ def test_exceptions_stop_the_search_after_three_in_a_row(make_tuner):
         tuner.search(verbose=0)
     assert len(hypermodel.seen) == 3
     assert "ZeroDivisionError" in tuner.oracle.trials["0000"].message
+
+
+@pytest.mark.parametrize("max_trials", [1, 2])
+def test_a_search_in_which_every_trial_failed_says_so(make_tuner, max_trials, capfd):
+    hypermodel = Parabola(lambda values: 1 / 0)
+    with pytest.raises(RuntimeError, match=r"trial failed: 0000[\s\S]*ZeroDivisionError"):
+        make_tuner(hypermodel, max_trials=max_trials).search()
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    assert printed.out.count("failed: ZeroDivisionError: division by zero") == max_trials
+    assert "Traceback" not in printed.out
+
+
+def test_keras_tuner_prints_tracebacks_only_when_it_prints_its_tables(make_tuner, capfd):
+    hypermodel = Parabola(lambda values: 1 / (len(hypermodel.seen) - 1))
+    make_tuner(hypermodel, max_trials=2, project_name="quiet").search(verbose=0)
+    assert capfd.readouterr() == ("", "")
+    hypermodel.seen.clear()
+    make_tuner(hypermodel, max_trials=2, project_name="loud").search(verbose=1)
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_failed_trials_run_again_when_the_bug_is_gone_and_infeasible_ones_do_not(make_tuner):
+    def fails_at_0(values):
+        if len(hypermodel.seen) == 1:
+            raise ZeroDivisionError("a bug of the user")
+        return math.nan if len(hypermodel.seen) == 2 else values["x"]
+
+    hypermodel = Parabola(fails_at_0)
+    make_tuner(hypermodel, max_trials=3).search(verbose=0)
+    fixed = Parabola()
+    tuner = make_tuner(fixed, max_trials=4)
+    assert tuner.remaining_trials == 2
+    tuner.search(verbose=0)
+    assert fixed.seen == [tuner.oracle.point(3), tuner.oracle.point(0)]
+    statuses = [trial.status for trial in tuner.oracle.trials.values()]
+    assert statuses == ["COMPLETED", "FAILED", "COMPLETED", "COMPLETED"]
+    assert tuner.oracle.trials["0000"].message is None
+    tuner.search(verbose=0)
+    assert len(fixed.seen) == 2
+
+
+def test_the_same_tuner_runs_failed_trials_again(make_tuner):
+    def fails_twice(values):
+        if len(hypermodel.seen) < 3:
+            raise ZeroDivisionError("a bug of the user")
+        return values["x"]
+
+    hypermodel = Parabola(fails_twice)
+    tuner = make_tuner(hypermodel, max_trials=2)
+    with pytest.raises(RuntimeError, match="Every trial failed: 0000, 0001"):
+        tuner.search(verbose=0)
+    tuner.search(verbose=0)
+    assert hypermodel.seen == [tuner.oracle.point(index) for index in (0, 1, 0, 1)]
+
+
+def test_fewer_trials_than_there_are(make_tuner, parabola, capsys):
+    make_tuner(parabola, max_trials=2).search(verbose=0)
+    make_tuner(parabola, max_trials=1).search()
+    assert "trials done: 2, max_trials: 1; raise" in capsys.readouterr().out
 
 
 def test_one_line_per_trial(make_tuner, capsys):
@@ -217,7 +345,7 @@ def test_results_summary_lists_completed_trials(make_tuner, parabola, capsys):
 class TestSpace:
     def test_an_empty_space_is_refused_at_once(self, make_tuner):
         def build(hp):
-            return keras.Sequential([keras.layers.Dense(1)])
+            return compiled()
 
         with pytest.raises(ValueError, match="`hypermodel` declared no hyperparameter"):
             make_tuner(build)
@@ -243,7 +371,7 @@ class TestSpace:
             hp.Choice("optimizer", ["sgd", "adam"])
             hp.Float("lr", 0.0, 1.0, parent_name="optimizer", parent_values=["sgd"])
             hp.Float("lr", 0.0, 2.0, parent_name="optimizer", parent_values=["adam"])
-            return keras.Sequential([keras.layers.Dense(1)])
+            return compiled()
 
         with pytest.raises(NotImplementedError, match="Name each one after its parent"):
             make_tuner(build)
@@ -317,6 +445,42 @@ class TestArguments:
     def test_bad_ones(self, make_tuner, parabola, options, message):
         with pytest.raises(ValueError, match=message):
             make_tuner(**{"hypermodel": parabola, **options})
+
+    @pytest.mark.parametrize(
+        ("hypermodel", "message"),
+        [
+            (compiled, "a model. Pass the function that builds"),
+            (lambda: Parabola, r"a class. Pass an instance: `Parabola\(\)`"),
+            (lambda: 3, "`hypermodel` must be a .* Received: 3"),
+            (lambda: lambda hp: None, "must return the model .* `return model`"),
+            (lambda: lambda hp: 3, "works with a `keras.Model` of Keras 3. Received: int"),
+            (lambda: lambda hp: keras.Sequential(), "needs a compiled model"),
+        ],
+    )
+    def test_hypermodels(self, make_tuner, hypermodel, message):
+        with pytest.raises(ValueError, match=message):
+            make_tuner(hypermodel())
+
+    def test_keras_tuner_may_compile(self, make_tuner):
+        def build(hp):
+            hp.Boolean("flag")
+            return keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+
+        assert make_tuner(build, optimizer="sgd", loss="mse").remaining_trials == 4
+
+    @pytest.mark.parametrize(
+        ("callback", "message"),
+        [
+            (lambda d: RunRecorder(d), "must do without RunRecorder.* records each execution"),
+            (
+                lambda d: WarmupThenDecay(warmup_steps=1, log_dir=d),
+                "Received: WarmupThenDecay with log_dir=.*Leave `log_dir` out",
+            ),
+        ],
+    )
+    def test_callbacks_with_one_directory(self, make_tuner, parabola, tmp_path, callback, message):
+        with pytest.raises(ValueError, match=message):
+            make_tuner(parabola).search(callbacks=[callback(tmp_path / "mine")], verbose=0)
 
     @pytest.mark.parametrize("name", ["study", "study/inside"])
     def test_a_file_in_the_way(self, make_tuner, parabola, tmp_path, name):

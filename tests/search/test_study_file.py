@@ -32,7 +32,9 @@ def test_writing_and_reading_give_the_same_back(tmp_path):
 
 
 def test_entries_of_others_survive(tmp_path):
-    (tmp_path / "study.json").write_text('{"format": 1, "roles": {"x": "nuisance"}}')
+    STUDY.write(tmp_path)
+    content = json.loads((tmp_path / "study.json").read_text())
+    (tmp_path / "study.json").write_text(json.dumps({**content, "roles": {"x": "nuisance"}}))
     STUDY.write(tmp_path)
     assert json.loads((tmp_path / "study.json").read_text())["roles"] == {"x": "nuisance"}
     assert read_study_file(tmp_path) == STUDY
@@ -42,13 +44,49 @@ def test_entries_of_others_survive(tmp_path):
     ("text", "message"),
     [
         ('{"format": 2}', "has format 2; this version of tfplaybook reads up to 1. Upgrade"),
-        ('{"format": 1, "seed"', "is damaged"),
-        ('{"format": 1, "seed": 0}', "is damaged: .*max_trials"),
+        ('{"format": 1, "seed"', "is damaged: it is no JSON"),
+        ("null", "is damaged: it must be a JSON object. Received: None. Restore it"),
+        ("[]", "is damaged: it must be a JSON object"),
+        ('{"format": "1"}', "is damaged: `format` must be a positive integer. Received: '1'"),
+        ('{"format": 1, "seed": 0}', "is damaged: `objective` must be dict. Received: None"),
     ],
 )
 def test_files_it_cannot_read(tmp_path, text, message):
     (tmp_path / "study.json").write_text(text)
     with pytest.raises(ValueError, match=message):
+        read_study_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("objective", "val_loss", "`objective` must be dict. Received: 'val_loss'"),
+        ("objective", {"name": "val_loss"}, "must have a `name` and a `direction`"),
+        ("objective", {"name": 1, "direction": "min"}, "must have a `name` and a `direction`"),
+        ("objective", {"name": "val_loss", "direction": []}, "must have a `name`"),
+        ("seed", None, "`seed` must be int"),
+        ("seed", True, "`seed` must be int"),
+        ("max_trials", "8", "`max_trials` must be int"),
+        ("note", 3, "`note` must be"),
+        ("space", [{}], r"an entry of `space` must have .* Received: {}"),
+        ("space", [[]], "an entry of `space` must have"),
+        ("space", [{"class_name": "Float", "config": {"name": "x"}}], "`min_value` of the .*'x'"),
+        ("space", [{"class_name": "Fixed", "config": {"name": "x"}}], "`value` of the hyperparam"),
+        ("space", [{"config": {"name": "x"}}], "`class_name` of the hyperparameter 'x'"),
+        (
+            "space",
+            [{"class_name": "Boolean", "config": {"name": "x", "conditions": [{}]}}],
+            "a condition of the hyperparameter 'x'",
+        ),
+        ("primes", {"x": 2}, r"must name a prime for each of \['flag', 'x'\]"),
+        ("primes", {"x": 2, "flag": "3"}, "must name a prime"),
+    ],
+)
+def test_damaged_entries(tmp_path, entry, value, message):
+    STUDY.write(tmp_path)
+    content = json.loads((tmp_path / "study.json").read_text())
+    (tmp_path / "study.json").write_text(json.dumps({**content, entry: value}))
+    with pytest.raises(ValueError, match=rf"study\.json is damaged: .*{message}"):
         read_study_file(tmp_path)
 
 

@@ -1,6 +1,8 @@
 """`QuasiRandomSearch` and a plain `keras_tuner.Tuner` with models that are trained."""
 
+import gc
 import math
+import weakref
 
 import keras
 import keras_tuner as kt
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from hypermodels import build_line
 
+from tfplaybook.callbacks import WarmupThenDecay
 from tfplaybook.runs import load_run
 from tfplaybook.search import QuasiRandomOracle, QuasiRandomSearch
 
@@ -176,6 +179,22 @@ def test_validation_less_often_than_every_epoch(make_tuner, line_data):
     curve = load_run(tuner.run_directory(trial, 0)).curves["val_loss"]
     assert curve.steps.tolist() == [4]
     assert trial.score == pytest.approx(curve.values[0])
+
+
+def test_no_model_outlives_its_search(make_tuner, line_data):
+    models = weakref.WeakSet()
+
+    def build(hp):
+        model = build_line(hp)
+        models.add(model)
+        return model
+
+    tuner = make_tuner(build, max_trials=3, executions_per_trial=2)
+    callbacks = [WarmupThenDecay(warmup_steps=1)]
+    tuner.search(*line_data, epochs=1, validation_data=line_data, callbacks=callbacks, verbose=0)
+    keras.utils.clear_session()
+    gc.collect()
+    assert len(models) == 0
 
 
 class TestPlainTuner:

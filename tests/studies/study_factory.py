@@ -89,7 +89,11 @@ def write_study(
             "max_trials": 100,
             "executions_per_trial": 1,
             "space": list(space),
-            "primes": {},
+            "primes": {
+                entry["config"]["name"]: 2 + index
+                for index, entry in enumerate(space)
+                if entry["class_name"] != "Fixed"
+            },
             "goal": "",
             "note": "",
             **entries,

@@ -124,8 +124,59 @@ def test_a_study_that_is_being_written_is_read(tmp_path, torn):
     study.table()
 
 
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        ({"score": "abc"}, "`score` must be"),
+        ({"score": True}, "`score` must be"),
+        ({"best_step": "3"}, "`best_step` must be"),
+        ({"status": []}, "`status` must be"),
+        ({"message": 3}, "`message` must be"),
+        ({"hyperparameters": []}, "`hyperparameters` must be"),
+        ({"hyperparameters": {"values": []}}, "`values` of `hyperparameters` must be"),
+        ({"hyperparameters": {"space": [{}]}}, "an entry of `space` must have"),
+        ({"metrics": []}, "`metrics` must be"),
+        ({"metrics": {"metrics": {"loss": 3}}}, "the metric 'loss' must be"),
+        ({"metrics": {"metrics": {"loss": {"observations": [{}]}}}}, "an observation"),
+    ],
+)
+@pytest.mark.parametrize("header", [True, False])
+def test_a_damaged_trial_is_told_and_no_other_is_lost(tmp_path, header, damage, what):
+    trials = [{"values": VALUES, "score": 0.5}] * 2
+    path = factory.write_study(tmp_path / "round1", trials, header=header)
+    file = path / "trial_0001" / "trial.json"
+    factory.write_json(file, {**json.loads(file.read_text()), **damage})
+    study = studies.load(path)
+    assert study.summary() == "2 trials: 1 completed, 1 running"
+    assert study.completed[0].message == ""
+    assert study.running[0].message.startswith(f"{file} is damaged: {what}")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 2}', '{"format": "x"}'])
+def test_a_damaged_run_is_told_and_no_other_is_lost(tmp_path, text):
+    runs = [{"loss": [1.0]}, {"loss": [2.0]}]
+    trials = [{"values": VALUES, "score": 0.5, "runs": runs}] * 2
+    path = factory.write_study(tmp_path / "round1", trials)
+    file = path / "trial_0001" / "execution_0" / "run.json"
+    file.write_text(text)
+    whole, damaged = studies.load(path).trials
+    assert (whole.message, len(whole.runs)) == ("", 2)
+    assert damaged.status == "completed"
+    assert [curve.values.tolist() for curve in damaged.curves("loss")] == [[2.0]]
+    assert damaged.message.startswith(f"execution_0 is left out: {file}")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"hyperparameters": []}', '{"seed": "x"}'])
+def test_a_damaged_file_of_keras_tuner_beside_whole_trials_does_no_harm(tmp_path, text):
+    trials = [{"values": VALUES, "score": 0.5}]
+    path = factory.write_study(tmp_path / "round1", trials, header=False)
+    (path / "oracle.json").write_text(text)
+    study = studies.load(path)
+    assert (study.seed, study.summary()) == (None, "1 trial: 1 completed")
+
+
 def test_a_newer_format_is_refused(make_study):
-    with pytest.raises(ValueError, match=r"of format 1, .*Received: format 2\. Upgrade"):
+    with pytest.raises(ValueError, match=r"has format 2; this version .* up to 1\. Upgrade"):
         make_study(format=2)
 
 
@@ -133,7 +184,7 @@ def test_a_newer_format_is_refused(make_study):
 def test_a_damaged_header_is_refused(tmp_path, text):
     path = factory.write_study(tmp_path / "round1")
     (path / "study.json").write_text(text)
-    with pytest.raises(ValueError, match=r"study\.json' must be a JSON object with at least"):
+    with pytest.raises(ValueError, match=r"study\.json is damaged: .* Restore it from a copy"):
         studies.load(path)
 
 

@@ -85,6 +85,30 @@ class TestAxisPlotRecord:
             ),
         )
 
+    @pytest.mark.parametrize(
+        ("name", "values", "left_out"),
+        [
+            ("learning_rate", [0.1, 0, -1.0, "high", [0.1], None, True, NAN, math.inf], 8),
+            ("units", [8, 0, -1.0, "many", [8], None, True, NAN], 5),
+            ("momentum", [0.9, 0, -0.5, "0.9"], 3),
+            ("optimizer", ["sgd", "lion", 3, ["sgd"], None, {}], 3),
+        ],
+    )
+    def test_values_without_a_place_are_left_out_and_counted(
+        self, make_study, tmp_path, name, values, left_out
+    ):
+        momentum = hyperparameter(
+            "Float", "momentum", min_value=0.5, max_value=0.99, sampling="reverse_log"
+        )
+        trials = [completed(0.1 + i, **{name: value}) for i, value in enumerate(values)]
+        study = make_study(trials, [RATE, UNITS, OPTIMIZER, momentum])
+        record = studies.axis_plot_record(study, name)
+        assert len(record.points) == len(values) - left_out
+        assert len(record.left_out) == left_out
+        ax = studies.plot_axis(study, name)
+        assert ax.get_title(loc="right") == f"{left_out} trials off this scale left out"
+        ax.figure.savefig(tmp_path / "axis.png")
+
     def test_if_higher_is_better_the_low_ones_are_beyond(self, make_study):
         scores = [0.9, 0.8, 0.85, 0.1]
         trials = [{"values": {"units": 8}, "score": score} for score in scores]

@@ -112,18 +112,21 @@ def test_hyperparameter_names_the_closest():
         study(space=(h,)).hyperparameter("learning_rat")
 
 
+TRACEBACK = "Traceback (most recent call last):\n  File x\nValueError: [no]\n\nReceived: 3"
+
+
 class TestTable:
     TRIALS = (
         {"values": {"learning_rate": 0.5, "units": 8}, "score": math.nan},
         {"values": {"learning_rate": 0.01, "units": 16}, "score": 0.4},
         {"values": {"learning_rate": 0.001234567, "units": 32}, "score": 0.123456},
         {"values": {"units": 64}, "status": "RUNNING"},
-        {"values": {"units": 9}, "status": "FAILED", "message": "Traceback\n  x\nValueError: [no]"},
+        {"values": {"units": 9}, "status": "FAILED", "message": TRACEBACK},
     )
 
     def test_best_first_and_infeasible_last(self, make_study):
         text = printed(make_study(self.TRIALS, [RATE, UNITS]).table())
-        assert re.findall(r"^\s*(\d{4})", text, re.MULTILINE) == [
+        assert re.findall(r"^\s*(\d{4}) +\S+ ", text, re.MULTILINE)[:5] == [
             "0002", "0001", "0003", "0004", "0000"
         ]  # fmt: skip
 
@@ -133,10 +136,30 @@ class TestTable:
         assert "round1: 5 trials: 2 completed, 1 infeasible, 1 failed, 1 running" in text
         assert "val_loss (lower is better)" in text
         assert "[why] so" in text
-        assert re.search(r"0002 +0\.1235 +3 +0\.001235 +32 +completed", text)
+        assert re.search(r"0002 +0\.1235 +4 +0\.001235 +32 +completed", text)
         assert re.search(r"0003 +– +– +– +64 +running", text)  # noqa: RUF001
-        assert re.search(r"0004 .* failed +ValueError: \[no\]", text)
+        assert re.search(r"^0004 failed: ValueError: \[no\] *$", text, re.MULTILINE)
         assert "fixed: batch_size=256" in text
+
+    def test_reasons_are_whole_and_each_is_there_once(self, make_study):
+        message = "Traceback (most recent call last):\n  File x\nValueError: " + "why " * 30 + "end"
+        trials = [{"values": {}, "status": "FAILED", "message": message + "\n\nmore"}] * 5
+        infeasible = [
+            {
+                "values": {},
+                "status": "FAILED",
+                "message": f"infeasible: loss became nan at step {i}",
+            }
+            for i in range(7)
+        ]
+        text = printed(make_study(trials + infeasible, [RATE]).table(), width=80)
+        flat = " ".join(text.split())
+        assert flat.count("why end") == 1
+        assert f"0000, 0001, 0002 and 2 more failed: ValueError: {'why ' * 30}end" in flat
+        assert "0008 infeasible: loss became nan at step 3" in flat
+        assert "step 4" not in flat
+        assert "and 3 more: see `Trial.message`" in flat
+        assert "…" not in text
 
     def test_the_best_row_stands_out(self, make_study):
         table = make_study(self.TRIALS, [RATE, UNITS]).table()

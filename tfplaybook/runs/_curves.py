@@ -10,11 +10,12 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 FILE_NAME = "curves.jsonl"
+_NON_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
 class Curve(NamedTuple):
@@ -65,22 +66,23 @@ class CurveWriter:
 
 
 def read_curves(directory: Path) -> dict[str, Curve]:
-    """Read all curves of a run, also while it is being written; a torn line is left out."""
+    """Read all curves of a run, also while it is being written.
+
+    A row that is torn or malformed is left out.
+    """
     try:
-        text = (directory / FILE_NAME).read_text(encoding="utf-8", errors="replace")
+        content = (directory / FILE_NAME).read_bytes()
     except FileNotFoundError:
         return {}
     curves: dict[str, dict[int, float]] = {}
-    for line in text.split("\n"):
-        row = _parse(line)
-        if row is None:
-            continue
-        if "attempt" in row:
-            for values in curves.values():
-                for step in [step for step in values if step > row["step"]]:
-                    del values[step]
-        else:
-            curves.setdefault(row["name"], {})[row["step"]] = float(row["value"])
+    for line in content.split(b"\n"):
+        match _parse(line):
+            case int(start):
+                for values in curves.values():
+                    for step in [step for step in values if step > start]:
+                        del values[step]
+            case (str(name), int(step), float(value)):
+                curves.setdefault(name, {})[step] = value
     return {
         name: Curve(
             np.array(sorted(values), dtype=np.int64),
@@ -91,12 +93,35 @@ def read_curves(directory: Path) -> dict[str, Curve]:
     }
 
 
-def _parse(line: str) -> dict | None:
+def _parse(line: bytes) -> tuple[str, int, float] | int | None:
+    """Return (name, step, value), or the step at which an attempt starts, or None for neither."""
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
+        row = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) else None
+    if not isinstance(row, dict):
+        return None
+    step: Any = row.get("step")
+    if not _is_step(step):
+        return None
+    if "attempt" in row:
+        return step
+    value = _decode(row.get("value"))
+    name = row.get("name")
+    return (name, step, value) if isinstance(name, str) and value is not None else None
+
+
+def _is_step(step: Any) -> bool:
+    return isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 2**63
+
+
+def _decode(value: Any) -> float | None:
+    if value in _NON_FINITE or (isinstance(value, int | float) and not isinstance(value, bool)):
+        try:
+            return float(value)
+        except OverflowError:
+            return None
+    return None
 
 
 def _encode(value: float) -> float | str:

@@ -1,11 +1,12 @@
 """Reading a run directory back."""
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from tfplaybook._files import read_json
+from tfplaybook.runs._curves import FILE_NAME as CURVES_FILE_NAME
 from tfplaybook.runs._curves import Curve, read_curves
 
 FORMAT = 1
@@ -31,32 +32,28 @@ class Run:
 def load_run(directory: str | os.PathLike[str]) -> Run:
     """Read a run directory, finished or still growing.
 
+    Rows of `curves.jsonl` that are torn or malformed are left out.
+
     Args:
         directory: What `RunRecorder` wrote.
 
     Raises:
-        ValueError: There is no such directory, or a newer version of tfplaybook wrote it.
+        ValueError: There is no such directory or it is no run, `run.json` is damaged, or a newer
+            version of tfplaybook wrote it.
     """
     path = Path(directory)
     if not path.is_dir():
         raise ValueError(f"`directory` must be a run directory. There is none at {path}.")
+    if not (path / INFO_FILE_NAME).exists() and not (path / CURVES_FILE_NAME).exists():
+        is_study = any(path.glob("trial_*"))
+        hint = " It looks like a study: use tfplaybook.studies.load." if is_study else ""
+        raise ValueError(
+            f"`directory` must be a run directory, which holds {INFO_FILE_NAME} or "
+            f"{CURVES_FILE_NAME}. Received: {str(path)!r}, which has neither.{hint}"
+        )
     return Run(path, read_info(path), read_curves(path))
 
 
 def read_info(directory: Path) -> dict[str, Any]:
     """Return `run.json`, or an empty dict when there is none."""
-    path = directory / INFO_FILE_NAME
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is damaged: {error}. Move it away to go on without it."
-        ) from error
-    if info.get("format", 0) > FORMAT:
-        raise ValueError(
-            f"{path} has format {info['format']}; this version of tfplaybook reads up to {FORMAT}. "
-            "Upgrade tfplaybook."
-        )
-    return info
+    return read_json(directory / INFO_FILE_NAME, newest_format=FORMAT) or {}

@@ -62,8 +62,7 @@ def halton(
             in our measurements.
 
     Returns:
-        Array of shape (n, number of dimensions), float64, each number in [0, 1). A single index
-        gives n = 1.
+        Array of shape (n, number of dimensions), float64 in [0, 1); n is 1 for a single index.
 
     Raises:
         ValueError: `index`, `dimensions` or `seed` holds anything but integers in these ranges.

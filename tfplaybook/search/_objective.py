@@ -22,6 +22,10 @@ _MAXIMIZED = frozenset(
         "recall",
     }
 )
+# What a name that leaves its direction open was perhaps meant to be.
+_COMMON = ("loss", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy")
+_LOSSES = ("mse", "mae", "mape", "msle", "mean_squared_error", "mean_absolute_error")
+_CLOSE = 0.8
 
 
 def resolve_objective(objective: str | kt.Objective | None) -> kt.Objective | None:
@@ -44,10 +48,14 @@ def resolve_objective(objective: str | kt.Objective | None) -> kt.Objective | No
         return kt.Objective(objective, direction="max")
     if metric == "loss" or metric.endswith(("_loss", "_error")) or _is_loss(metric):
         return kt.Objective(objective, direction="min")
+    close = difflib.get_close_matches(metric, [*_COMMON, *_LOSSES, *_MAXIMIZED], 1, _CLOSE)
+    hint = "Pass"
+    if close:
+        hint = f"Did you mean {objective.removesuffix(metric) + close[0]!r}? Else pass"
     raise ValueError(
         f"`objective` must say whether it is minimized or maximized. Received: {objective!r}, a "
-        f'name that leaves it open. Pass `keras_tuner.Objective("{objective}", direction="max")` '
-        'or `direction="min"`.'
+        f'name that leaves it open. {hint} `keras_tuner.Objective("{objective}", '
+        'direction="max")` or `direction="min"`.'
     )
 
 

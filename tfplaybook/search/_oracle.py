@@ -10,7 +10,6 @@ import math
 import threading
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras_tuner as kt
@@ -21,10 +20,10 @@ from tfplaybook._files import replace_json
 from tfplaybook._keras_tuner import Fixed, Trial, TrialStatus
 from tfplaybook.search._halton import check_seed, dimension_of, halton, prime
 from tfplaybook.search._objective import resolve_objective, unknown_objective
-from tfplaybook.search._study_file import StudyFile, read_json, read_study_file
+from tfplaybook.search._outcome import failure_report, has_failed, is_infeasible, read_trials
+from tfplaybook.search._study_file import StudyFile, read_study_file, refuse_other_project
+from tfplaybook.search._trial_files import FILE_NAME, INFEASIBLE, trial_folder
 from tfplaybook.search._values import Value, value_at
-
-INFEASIBLE = "infeasible:"
 
 
 class QuasiRandomOracle(kt.Oracle):
@@ -36,7 +35,8 @@ class QuasiRandomOracle(kt.Oracle):
 
     A trial whose objective is NaN or infinite is *infeasible*: it is kept with its message, never
     run again, and the search goes on. A trial that raised an exception has failed;
-    `max_consecutive_failed_trials` of them in a row end the search.
+    `max_consecutive_failed_trials` of them in a row end the search. The next search runs failed
+    trials again, each at its own point, after all others.
 
     Use it as `tfplaybook.search.QuasiRandomSearch`, or in any `keras_tuner.Tuner`. The search
     space has to be complete before trial 0: hyperparameters belong into `HyperModel.build` (under
@@ -110,6 +110,7 @@ class QuasiRandomOracle(kt.Oracle):
         self._study: StudyFile | None = None
         self._begun = False
         self._interrupted: deque[str] = deque()
+        self._to_retry: deque[str] = deque()
         self._failures_in_a_row = 0
         # Not KerasTuner's `synchronized`, which stays locked after an exception.
         self._lock = threading.RLock()
@@ -157,16 +158,21 @@ class QuasiRandomOracle(kt.Oracle):
                 trial = self.ongoing_trials[tuner_id]
             elif self._interrupted:
                 trial = self.trials[self._interrupted.popleft()]
-            elif (trial_id := self._next_trial_id()) is not None:
+            elif (trial_id := self._new_trial_id()) is not None:
                 trial = Trial(self.get_space(), trial_id=trial_id)
                 trial.hyperparameters.values = self.populate_space(trial_id)["values"]
                 self.trials[trial_id] = trial
                 self.start_order.append(trial_id)
+            elif self._to_retry:
+                # Last, so that trials which fail each time do not keep a search from the others.
+                trial = self.trials[self._to_retry.popleft()]
+                self.end_order.remove(trial.trial_id)
             else:
                 self.tuner_ids.discard(tuner_id)
                 return Trial(self.get_space(), trial_id="", status=TrialStatus.STOPPED)
 
-            # An interrupted trial starts from nothing; KerasTuner refuses to report a metric twice.
+            # A trial that is run again starts from nothing; KerasTuner refuses to report a metric
+            # twice.
             trial.status, trial.message, trial.score = TrialStatus.RUNNING, None, None
             trial.metrics = type(trial.metrics)()
             self._write_trial(trial)
@@ -227,8 +233,14 @@ class QuasiRandomOracle(kt.Oracle):
         """Do nothing: every trial is on disk from the moment it is handed out."""
 
     def remaining_trials(self) -> int:
-        """Return how many trials have not ended."""
+        """Return how many trials have not ended, or have failed and are to be run again."""
         return len(set(range(self.max_trials)) - self._ended())
+
+    def retry_failed_trials(self) -> None:
+        """Have the trials that failed run once more, after all others; infeasible ones stay."""
+        with self._lock:
+            failed = [i for i, trial in self.trials.items() if has_failed(trial)]
+            self._to_retry = deque(i for i in failed if int(i) < self.max_trials)
 
     def reload(self) -> None:
         """Go on with the study in the project directory, if there is one, and with its space.
@@ -239,31 +251,36 @@ class QuasiRandomOracle(kt.Oracle):
         if stored is not None:
             config = json.loads(json.dumps({"space": stored.space, "values": {}}))
             self.update_space(kt.HyperParameters.from_config(config))
-            self.resume()
+        self.resume()
 
     def resume(self) -> None:
         """Go on with the study in the project directory, if there is one.
 
         Raises:
-            ValueError: It is not a study of these points.
+            ValueError: It is not a study of these points, or one of its files is damaged.
         """
         with self._lock:
             directory = _keras_tuner.project_directory(self)
             stored = read_study_file(directory)
             if stored is None:
+                refuse_other_project(directory)
                 return
             self._study = self._describe().continued(stored)
-            self.trials = _read_trials(directory)
+            self.trials = read_trials(directory)
             self.start_order = list(self.trials)
-            ended = self._ended()
-            self.end_order = [i for i in self.trials if int(i) in ended]
-            self._interrupted = deque(i for i in self.trials if i not in self.end_order)
+            self.retry_failed_trials()
+            ended = (TrialStatus.COMPLETED, TrialStatus.FAILED)
+            self.end_order = [i for i, trial in self.trials.items() if trial.status in ended]
+            self._interrupted = deque(
+                i for i in self.trials if i not in self.end_order and int(i) < self.max_trials
+            )
 
     def _ended(self) -> set[int]:
         return {
             int(trial_id)
             for trial_id, trial in self.trials.items()
             if trial.status in (TrialStatus.COMPLETED, TrialStatus.FAILED)
+            and trial_id not in self._to_retry
         }
 
     def _begin(self) -> None:
@@ -301,7 +318,7 @@ class QuasiRandomOracle(kt.Oracle):
         varied = [hp.name for hp in self.hyperparameters.space if not isinstance(hp, Fixed)]
         return {name: prime(number) for number, name in enumerate(varied)}
 
-    def _next_trial_id(self) -> str | None:
+    def _new_trial_id(self) -> str | None:
         # By index and not by count: a trial whose folder was deleted leaves a hole, filled here.
         used = {int(trial_id) for trial_id in self.trials}
         free = (index for index in range(self.max_trials) if index not in used)
@@ -309,35 +326,16 @@ class QuasiRandomOracle(kt.Oracle):
         return None if index is None else f"{index:04d}"
 
     def _write_trial(self, trial: Trial) -> None:
-        folder = _keras_tuner.project_directory(self) / f"trial_{trial.trial_id}"
+        folder = trial_folder(_keras_tuner.project_directory(self), trial.trial_id)
         folder.mkdir(exist_ok=True)
-        replace_json(folder / "trial.json", trial.get_state())
+        replace_json(folder / FILE_NAME, trial.get_state())
 
     def _count_failures(self, trial: Trial) -> None:
-        failed = trial.status == TrialStatus.FAILED and not is_infeasible(trial)
-        self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
+        self._failures_in_a_row = self._failures_in_a_row + 1 if has_failed(trial) else 0
         if self._failures_in_a_row == self.max_consecutive_failed_trials:
             self._failures_in_a_row = 0
-            failed_ids = self.end_order[-self.max_consecutive_failed_trials :]
-            raise RuntimeError(
-                f"{len(failed_ids)} trials in a row failed: {', '.join(failed_ids)}. Searching "
-                "again goes on with the next one; to run these again, delete their folders. The "
-                f"last one failed with:\n{trial.message}"
-            )
-
-
-def is_infeasible(trial: Trial) -> bool:
-    """Return whether a trial ran but gave no finite objective."""
-    return (trial.message or "").startswith(INFEASIBLE)
-
-
-def _read_trials(directory: Path) -> dict[str, Trial]:
-    trials = {}
-    for path in directory.glob("trial_*/trial.json"):
-        state = read_json(path)
-        if state is not None:
-            trials[state["trial_id"]] = Trial.from_state(state)
-    return dict(sorted(trials.items(), key=lambda item: int(item[0])))
+            failed = [self.trials[i] for i in self.end_order[-self.max_consecutive_failed_trials :]]
+            raise RuntimeError(failure_report(f"{len(failed)} trials in a row failed", failed))
 
 
 def _refuse_repeated_names(hyperparameters: kt.HyperParameters) -> None:

@@ -3,7 +3,8 @@
 import keras_tuner as kt
 
 from tfplaybook._keras_tuner import Trial, TrialStatus
-from tfplaybook.search._oracle import is_infeasible
+from tfplaybook.search._outcome import has_failed, is_infeasible
+from tfplaybook.search._trial_files import reason
 
 
 def progress_line(oracle: kt.Oracle, trial: Trial) -> str:
@@ -14,10 +15,9 @@ def progress_line(oracle: kt.Oracle, trial: Trial) -> str:
     if best:
         parts.append(f"best {best[0].score:.4g} (trial {best[0].trial_id})")
     ended = [t for t in oracle.trials.values() if t.status == TrialStatus.FAILED]
-    infeasible = sum(map(is_infeasible, ended))
-    parts.append(f"{infeasible} infeasible")
-    if len(ended) > infeasible:
-        parts.append(f"{len(ended) - infeasible} failed")
+    parts.append(f"{sum(map(is_infeasible, ended))} infeasible")
+    if failed := sum(map(has_failed, ended)):
+        parts.append(f"{failed} failed")
     return "  ".join(parts)
 
 
@@ -26,5 +26,4 @@ def _outcome(oracle: kt.Oracle, trial: Trial) -> str:
         return f"{oracle.objective.name} {trial.score:.4g}"
     if is_infeasible(trial):
         return str(trial.message)
-    last_line = (trial.message or "no message").strip().splitlines()[-1]
-    return f"failed: {last_line}"
+    return f"failed: {reason(trial.message or 'no message')}"

@@ -1,14 +1,24 @@
 """`study.json`: what a study searched, and from which points."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
-from tfplaybook._files import replace_json
+from tfplaybook._files import check_entries, excerpt, read_json, replace_json
+from tfplaybook.search._trial_files import check_space, trial_folders
 
 FORMAT = 1
 FILE_NAME = "study.json"
+
+_DIRECTIONS = ("min", "max")
+_COUNTS = ("seed", "start_index", "max_trials", "executions_per_trial")
+_KINDS = {
+    "objective": dict,
+    "space": list,
+    "primes": dict,
+    **dict.fromkeys(_COUNTS, int),
+    **dict.fromkeys(("goal", "note"), str | None),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +51,7 @@ class StudyFile:
 
     def write(self, directory: Path) -> None:
         """Write the file, keeping entries that are not ours."""
-        others = read_json(directory / FILE_NAME) or {}
+        others = _read(directory) or {}
         replace_json(
             directory / FILE_NAME, {**others, "format": FORMAT, **dataclasses.asdict(self)}
         )
@@ -82,37 +92,51 @@ def read_study_file(directory: Path) -> StudyFile | None:
     Raises:
         ValueError: The file was written by a newer version, or is damaged.
     """
-    path = directory / FILE_NAME
-    content = read_json(path)
+    content = _read(directory)
     if content is None:
         return None
-    if content.get("format", 0) > FORMAT:
-        raise ValueError(
-            f"{path} has format {content['format']}; this version of tfplaybook reads up to "
-            f"{FORMAT}. Upgrade tfplaybook."
-        )
-    try:
-        return StudyFile(
-            **{
-                field.name: content[field.name]
-                for field in dataclasses.fields(StudyFile)
-                if field.name in content
-            }
-        )
-    except TypeError as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
+    names = [field.name for field in dataclasses.fields(StudyFile)]
+    return StudyFile(**{name: content[name] for name in names if content.get(name) is not None})
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object in a JSON file, or None if there is no such file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except json.JSONDecodeError as error:
+def refuse_other_project(directory: Path) -> None:
+    """Raise if a directory without `study.json` holds trials or KerasTuner's bookkeeping."""
+    found = [folder.name for folder in trial_folders(directory).values()]
+    if (directory / "oracle.json").exists():
+        found.insert(0, "oracle.json")
+    if found:
+        shown = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
         raise ValueError(
-            f"{path} is damaged: {error}. Move it away to go on without it."
-        ) from error
+            f"{directory} holds {shown}, but no study.json: a project of another tuner, or a "
+            "study that has lost it, whose points are not known. Restore study.json from a copy, "
+            "give a new `project_name`, or `overwrite=True` to delete what is there."
+        )
+
+
+def _read(directory: Path) -> dict[str, Any] | None:
+    return read_json(
+        directory / FILE_NAME,
+        newest_format=FORMAT,
+        check=_check,
+        remedy="Restore it from a copy; without it the points of the trials are not known.",
+    )
+
+
+def _check(content: dict[str, Any]) -> None:
+    check_entries(content, _KINDS)
+    objective = content["objective"]
+    if not isinstance(objective.get("name"), str) or objective.get("direction") not in _DIRECTIONS:
+        raise ValueError(
+            '`objective` must have a `name` and a `direction`, "min" or "max". '
+            f"Received: {excerpt(objective)}."
+        )
+    space, primes = content["space"], content["primes"]
+    check_space(space)
+    varied = {entry["config"]["name"] for entry in space if entry["class_name"] != "Fixed"}
+    if primes.keys() != varied or not all(type(n) is int and n >= 2 for n in primes.values()):
+        raise ValueError(
+            f"`primes` must name a prime for each of {sorted(varied)}. Received: {excerpt(primes)}."
+        )
 
 
 def _space_differences(stored: list[dict[str, Any]], here: list[dict[str, Any]]) -> list[str]:

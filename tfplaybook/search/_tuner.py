@@ -1,9 +1,11 @@
 """`QuasiRandomSearch`: train a model at every point of a quasi-random sequence."""
 
+import contextlib
 import copy
 import inspect
 import math
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,15 @@ import keras_tuner as kt
 import numpy as np
 import rich.console
 
-from tfplaybook import _keras_tuner
+from tfplaybook import _keras, _keras_tuner
 from tfplaybook._arguments import check_count
 from tfplaybook._keras_tuner import Trial
 from tfplaybook.runs import RunRecorder
 from tfplaybook.search._objective import ObjectiveHistory, unknown_objective
-from tfplaybook.search._oracle import INFEASIBLE, QuasiRandomOracle
+from tfplaybook.search._oracle import QuasiRandomOracle
+from tfplaybook.search._outcome import failure_report, has_failed
 from tfplaybook.search._progress import progress_line
+from tfplaybook.search._trial_files import INFEASIBLE, execution_folder, trial_folder
 
 
 class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
@@ -51,7 +55,8 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
 
     Args:
         hypermodel: `keras_tuner.HyperModel`, or a function from `hp` to a compiled model. It
-            declares every hyperparameter when it builds the model.
+            declares every hyperparameter when it builds the model. With a `fit` of its own the
+            model need not be compiled.
         objective: The metric to optimize, or a `keras_tuner.Objective` to say its direction.
         max_trials: Number of trials, at least 1.
         seed: Seed of the points and of the trainings, from 0 to 2^63 - 1.
@@ -59,18 +64,21 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         executions_per_trial: Trainings per trial, at least 1.
         directory: Where projects are; made if missing.
         project_name: The folder of this study in `directory`.
-        overwrite: Whether to delete the study that is there instead of going on with it.
+        overwrite: Whether to delete the study that is there instead of going on with it. It is
+            deleted when the hypermodel has built its first model.
         hyperparameters: Search space to declare in advance or to override with.
         tune_new_entries: Whether hyperparameters beyond `hyperparameters` are searched.
         allow_new_entries: Whether the hypermodel may declare such hyperparameters at all.
         max_consecutive_failed_trials: After how many exceptions in a row to stop; None for never.
+            The next search runs failed trials again, after all others.
         goal: What the study is to find out (B2); kept in `study.json`.
         note: Free text; kept in `study.json`.
         **kwargs: Further arguments of `keras_tuner.Tuner`, such as `max_model_size`.
 
     Raises:
-        ValueError: An argument is outside its range, the search space is empty, or the project
-            directory holds a study with other points.
+        ValueError: An argument is outside its range, the hypermodel builds no compiled model or
+            declares no hyperparameter, or the project directory holds a study with other points,
+            a project of another tuner or a damaged file.
         NotImplementedError: A hyperparameter is declared under two different parents, or
             KerasTuner's environment variables ask for a search of many processes.
 
@@ -102,12 +110,8 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
                 "`QuasiRandomSearch` runs in one process. Unset KERASTUNER_ORACLE_IP, which asks "
                 "for a search of many."
             )
-        if hypermodel is None and type(self).run_trial is QuasiRandomSearch.run_trial:
-            raise ValueError(
-                "`hypermodel` must be a `keras_tuner.HyperModel` or a function that builds a "
-                "compiled model. Received: None. Only a subclass with its own `run_trial` can do "
-                "without."
-            )
+        if hypermodel is not None or type(self).run_trial is QuasiRandomSearch.run_trial:
+            _check_hypermodel(hypermodel)
         executions_per_trial = check_count("executions_per_trial", executions_per_trial, minimum=1)
         _check_directory(directory, project_name)
         oracle = QuasiRandomOracle(
@@ -125,12 +129,18 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         oracle.executions_per_trial = executions_per_trial
         self._progress: rich.console.Console | None = None
         self._fit_verbose = 0
+        # A hypermodel with a `fit` of its own may train without `compile`, and KerasTuner compiles
+        # when it is given an optimizer.
+        self._wants_compiled = "optimizer" not in kwargs and (
+            not isinstance(hypermodel, kt.HyperModel) or type(hypermodel).fit is kt.HyperModel.fit
+        )
         super().__init__(
             oracle,
             hypermodel,
             directory=os.fspath(directory),
             project_name=project_name,
-            overwrite=overwrite,
+            # KerasTuner would delete what is there before the hypermodel is known to work.
+            overwrite=False,
             executions_per_trial=executions_per_trial,
             **kwargs,
         )
@@ -139,6 +149,8 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
                 "The search space is empty: `hypermodel` declared no hyperparameter. Declare "
                 'some, such as `hp.Float("learning_rate", 1e-4, 1e-1, sampling="log")`.'
             )
+        if overwrite:
+            _empty(_keras_tuner.project_directory(oracle))
         oracle.resume()
 
     def search(self, *fit_args: Any, verbose: str | int = "auto", **fit_kwargs: Any) -> None:
@@ -148,21 +160,32 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
             *fit_args: Passed to `HyperModel.fit`, that is to `model.fit`.
             verbose: "auto" prints one line per trial and trains silently; 0 prints nothing; 1 and
                 2 print KerasTuner's tables and are passed on to `model.fit`.
-            **fit_kwargs: Passed to `HyperModel.fit`. Callbacks are copied for each execution.
+            **fit_kwargs: Passed to `HyperModel.fit`. Callbacks are copied for each execution, so
+                none may write into a directory of its own: the search records every execution.
 
         Raises:
-            ValueError: The objective is not among the metrics that training reports, or a
-                hyperparameter appeared after trial 0.
-            RuntimeError: Too many trials failed in a row.
+            ValueError: The objective is not among the metrics that training reports, a callback
+                cannot be used, or a hyperparameter appeared after trial 0.
+            RuntimeError: Too many trials failed in a row, or all of them did.
         """
         if verbose not in ("auto", 0, 1, 2):
             raise ValueError(f'`verbose` must be "auto", 0, 1 or 2. Received: {verbose!r}.')
         _check_callbacks(fit_kwargs.get("callbacks"))
         self._progress = rich.console.Console() if verbose == "auto" else None
         self._fit_verbose = self.oracle.verbose = 0 if verbose == "auto" else int(verbose)
+        self.oracle.retry_failed_trials()
         if not self.remaining_trials:
-            self._say(f"all {self.oracle.max_trials} trials are done; raise `max_trials` for more")
-        super().search(*fit_args, **fit_kwargs)
+            self._say(
+                f"nothing to run: trials done: {len(self.oracle.end_order)}, max_trials: "
+                f"{self.oracle.max_trials}; raise `max_trials` for more"
+            )
+        shown = contextlib.nullcontext() if self._fit_verbose else _keras_tuner.without_tracebacks()
+        with shown:
+            super().search(*fit_args, **fit_kwargs)
+        trials = [self.oracle.trials[trial_id] for trial_id in self.oracle.end_order]
+        if trials and all(map(has_failed, trials)):
+            what = "Every trial failed" if len(trials) > 1 else "The only trial failed"
+            raise RuntimeError(failure_report(what, trials))
 
     def run_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> list[Any] | dict[str, float]:
         """Train the model of a trial, once per execution, into run directories of their own."""
@@ -208,7 +231,8 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
 
     def run_directory(self, trial: Trial, execution: int) -> Path:
         """Return where an execution of a trial is recorded."""
-        return Path(self.get_trial_dir(trial.trial_id)) / f"execution_{execution}"
+        project = _keras_tuner.project_directory(self.oracle)
+        return execution_folder(trial_folder(project, trial.trial_id), execution)
 
     def on_trial_end(self, trial: Trial) -> None:
         """Record how the trial ended, and say so."""
@@ -219,8 +243,18 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         """Do nothing: the oracle's files hold the whole state."""
 
     def reload(self) -> None:
-        """Read the study in the project directory, if there is one."""
-        self.oracle.reload()
+        """Ask the hypermodel for the space; `oracle.resume` compares it with what is there."""
+        self.populate_space()
+
+    def check_built(self, model: Any) -> None:
+        """Raise unless the hypermodel has built a model that can be trained."""
+        if model is None:
+            raise ValueError(
+                "`hypermodel` must return the model that it builds. Received: None. End the "
+                "function with `return model`."
+            )
+        if self._wants_compiled or not isinstance(model, keras.Model):
+            _keras.check_model(model, "`QuasiRandomSearch`")
 
     def _seed(self, trial: Trial, execution: int) -> int:
         index = self.oracle.start_index + int(trial.trial_id)
@@ -239,6 +273,29 @@ def _accepts(function: Callable[..., Any], name: str) -> bool:
     )
 
 
+def _check_hypermodel(hypermodel: Any) -> None:
+    wanted = (
+        "`hypermodel` must be a `keras_tuner.HyperModel` or a function from `hp` to a compiled "
+        f"model. Received: {hypermodel!r}"
+    )
+    if hypermodel is None:
+        raise ValueError(f"{wanted}. Only a subclass with its own `run_trial` can do without.")
+    if isinstance(hypermodel, keras.Model):
+        raise ValueError(f"{wanted}, a model. Pass the function that builds and compiles it.")
+    if isinstance(hypermodel, type) and issubclass(hypermodel, kt.HyperModel):
+        raise ValueError(f"{wanted}, a class. Pass an instance: `{hypermodel.__name__}()`.")
+    if not isinstance(hypermodel, kt.HyperModel) and not callable(hypermodel):
+        raise ValueError(f"{wanted}.")
+
+
+def _empty(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def _check_callbacks(callbacks: Any) -> None:
     if callbacks is None:
         return
@@ -248,6 +305,20 @@ def _check_callbacks(callbacks: Any) -> None:
         raise ValueError(
             f"`callbacks` must be a list of `keras.callbacks.Callback`. Received: {callbacks!r}."
         )
+    for callback in callbacks:
+        name = type(callback).__name__
+        if isinstance(callback, RunRecorder):
+            raise ValueError(
+                f"`callbacks` must do without {name}. Received one for {callback.directory}: every "
+                "trial would write there. Leave it out: the search records each execution in "
+                "`trial_<id>/execution_<k>/`."
+            )
+        if isinstance(callback, _keras.Callback) and getattr(callback, "log_dir", None) is not None:
+            raise ValueError(
+                f"`callbacks` must not write into one directory for all trials. Received: {name} "
+                f"with log_dir={str(callback.log_dir)!r}. Leave `log_dir` out: its numbers go to "
+                "the records of each execution."
+            )
 
 
 def _copied(callbacks: list[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:

@@ -1,6 +1,7 @@
 """The basic hyperparameter axis plot: the objective of every trial against one hyperparameter."""
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from tfplaybook.studies._clipping import clip_limit
@@ -50,6 +51,7 @@ class AxisPlotRecord:
         y_range: Best and worst objective of the study inside the picture; None without one.
         points: All trials that have the hyperparameter and an outcome, in the order of their ids.
         categories: Values on a categorical axis, from left to right.
+        left_out: Ids of the trials whose value has no place on the axis, such as 0 on a log scale.
     """
 
     name: str
@@ -59,22 +61,27 @@ class AxisPlotRecord:
     y_range: tuple[float, float] | None
     points: tuple[AxisPoint, ...]
     categories: tuple[Value, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def axis_plot_record(study: Study, name: str) -> AxisPlotRecord:
     """Return what the axis plot of hyperparameter `name` shows (E1).
 
-    Running trials and trials in which the hyperparameter does not exist are left out. Completed
-    trials that are worse than `best + 3 (median - best)` of the objective are `"beyond"`.
+    Running trials and trials in which the hyperparameter does not exist are not in it. Those whose
+    value has no place on the axis (text, or 0 on a log scale) are `left_out`. Completed trials
+    that are worse than `best + 3 (median - best)` of the objective are `"beyond"`.
 
     Raises:
         ValueError: If the study's space has no such hyperparameter.
     """
     hyperparameter = study.hyperparameter(name)
-    trials = [t for t in study.trials if name in t.values and t.status != "running"]
-    values = [t.values[name] for t in trials]
-    categories: tuple[Value, ...] = ()
+    ended = [t for t in study.trials if name in t.values and t.status != "running"]
     is_categorical = hyperparameter.min_value is None
+    scale: Scale = "categorical" if is_categorical else hyperparameter.sampling or "linear"
+    trials = [t for t in ended if _has_place(t.values[name], scale)]
+    shown = {t.trial_id for t in trials}
+    values: list[Any] = [t.values[name] for t in trials]
+    categories: tuple[Value, ...] = ()
     if is_categorical:
         categories = tuple(dict.fromkeys((*hyperparameter.values, *values)))
         xs = _spread([categories.index(value) for value in values])
@@ -96,11 +103,12 @@ def axis_plot_record(study: Study, name: str) -> AxisPlotRecord:
     return AxisPlotRecord(
         name=name,
         objective=study.objective,
-        scale="categorical" if is_categorical else hyperparameter.sampling or "linear",
+        scale=scale,
         x_range=x_range,
         y_range=(inside[0], inside[-1]) if inside else None,
         points=points,
         categories=categories,
+        left_out=tuple(t.trial_id for t in ended if t.trial_id not in shown),
     )
 
 
@@ -109,7 +117,8 @@ def plot_axis(study: Study, name: str, *, ax: "Axes | None" = None) -> "Axes":
 
     The best three trials are coloured, as in `plot_curves`. Infeasible and failed trials are red
     crosses at the bad end of the axis, the top if lower is better (D3); next to them triangles
-    stand for completed trials too bad for the axis. Dotted lines are the ends of the searched
+    stand for completed trials too bad for the axis. A line above the axes counts the trials whose
+    value has no place on the axis. Dotted lines are the ends of the searched
     range: a best trial near one of them asks for a wider range (D1).
 
     Args:
@@ -135,6 +144,9 @@ def draw_axis_plot(record: AxisPlotRecord, ax: "Axes") -> "Axes":
     clean(ax)
     set_x_axis(ax, record.name, record.scale, record.x_range, record.categories)
     ax.set_ylabel(shorten(record.objective.name, 30), fontsize=9)
+    if count := len(record.left_out):
+        text = f"{count} trial{'' if count == 1 else 's'} off this scale left out"
+        ax.set_title(text, loc="right", fontsize=8, color=OTHER)
     places = {point.place for point in record.points}
     is_bad = bool(places & {"infeasible", "failed"})
     frame = ObjectiveAxis(
@@ -197,6 +209,14 @@ def _spread(indices: list[int]) -> list[float]:
         positions.append(index + gap * (seen.get(index, 0) - (count - 1) / 2))
         seen[index] = seen.get(index, 0) + 1
     return positions
+
+
+def _has_place(value: Any, scale: Scale) -> bool:
+    if scale == "categorical":
+        return isinstance(value, bool | int | float | str)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    return scale == "linear" or value > 0
 
 
 def _searched_range(hyperparameter: Hyperparameter, xs: list[float]) -> tuple[float, float]:

@@ -1,16 +1,33 @@
 """Reading a study from disk, while it is being written or after."""
 
-import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from tfplaybook._files import check_entries, read_json
 from tfplaybook.runs import load_run
-from tfplaybook.studies._records import Hyperparameter, Objective, Status, Study, Trial, Value
+from tfplaybook.search._study_file import FILE_NAME as STUDY_FILE
+from tfplaybook.search._study_file import StudyFile, read_study_file
+from tfplaybook.search._trial_files import FILE_NAME as TRIAL_FILE
+from tfplaybook.search._trial_files import (
+    INFEASIBLE,
+    check_hyperparameters,
+    execution_folders,
+    read_trial_file,
+    trial_folders,
+)
+from tfplaybook.studies._records import (
+    Direction,
+    Hyperparameter,
+    Objective,
+    Status,
+    Study,
+    Trial,
+    Value,
+)
 
-_FORMAT = 1
 _KINDS = {
     "Float": "float",
     "Int": "int",
@@ -24,8 +41,9 @@ def load(directory: str | Path, *, objective: Objective | None = None) -> Study:
     """Read the study in `directory`.
 
     A study is a KerasTuner project directory, with a `study.json` if `tfplaybook.search` wrote it.
-    It may be read while the search goes on: a trial whose record is missing or half written
-    counts as running.
+    It may be read while the search goes on: a trial whose record is missing, half written or
+    damaged counts as running, since its end is not known; its message says what is wrong. A run
+    whose `run.json` is damaged is left out of its trial, and the trial's message says so.
 
     Args:
         directory: The project directory, `directory/project_name` of the tuner.
@@ -34,9 +52,9 @@ def load(directory: str | Path, *, objective: Objective | None = None) -> Study:
             a `val_` one, then the first). A study with `study.json` has its objective there.
 
     Raises:
-        ValueError: If `directory` is not a study, if its format is newer than this version
-            reads, if its objective cannot be told, or if `objective` is given beside a
-            `study.json`.
+        ValueError: If `directory` is not a study, if its `study.json` is damaged or of a newer
+            format than this version reads, if its objective cannot be told, or if `objective` is
+            given beside a `study.json`.
         TypeError: If `objective` is not an `Objective`.
     """
     if not isinstance(objective, Objective | None):
@@ -46,78 +64,75 @@ def load(directory: str | Path, *, objective: Objective | None = None) -> Study:
         )
     path = Path(directory)
     header = _read_header(path)
-    oracle = _read_object(path / "oracle.json") or {}
-    states = {trial: _read_object(trial / "trial.json") or {} for trial in _trial_directories(path)}
+    late = _read_oracle(path)
+    folders = trial_folders(path)
+    states = {trial_id: _read_trial(folder) for trial_id, folder in folders.items()}
 
     if header is None:
         objective = objective or _scored_objective(path, states.values())
-        header = {"seed": oracle.get("seed")}
     elif objective is not None:
         raise ValueError(
             f"`objective` is for a project without study.json. Received: objective={objective!r} "
             f"for {str(path)!r}, whose study.json has one. Leave it out."
         )
     else:
-        objective = Objective(header["objective"]["name"], header["objective"]["direction"])
+        direction: Any = header.objective["direction"]
+        objective = Objective(header.objective["name"], direction)
 
     space = _space(
-        header.get("space", ()),
-        *(
-            state.get("hyperparameters", {}).get("space", ())
-            for state in (oracle, *states.values())
-        ),
+        header.space if header else [],
+        *(_hyperparameters(state).get("space", []) for state in (late, *states.values())),
     )
-    trials = [_trial(trial, state, space) for trial, state in states.items()]
     return Study(
         path=path.resolve(),
         objective=objective,
-        trials=tuple(sorted(trials, key=_order)),
+        trials=tuple(_trial(i, folders[i], state, space) for i, state in states.items()),
         space=space,
-        seed=header.get("seed"),
-        goal=header.get("goal", ""),
-        note=header.get("note", ""),
+        seed=header.seed if header else late.get("seed"),
+        goal=header.goal if header else "",
+        note=header.note if header else "",
     )
 
 
-def _read_header(path: Path) -> dict[str, Any] | None:
+def _read_header(path: Path) -> StudyFile | None:
     """Return the content of `study.json`, or None for a KerasTuner project without one."""
-    file = path / "study.json"
-    if not file.is_file():
-        if not _is_study(path):
-            raise ValueError(_not_a_study(path))
-        return None
-    header = _read_object(file)
-    if header is None or not {"format", "objective"} <= header.keys():
-        raise ValueError(
-            f"{str(file)!r} must be a JSON object with at least `format` and `objective`. "
-            f"Received: {_excerpt(file)}. Restore the file, or remove it to read the directory as "
-            "a plain KerasTuner project."
-        )
-    if header["format"] != _FORMAT:
-        raise ValueError(
-            f"{str(file)!r} must be of format {_FORMAT}, the one that this version of tfplaybook "
-            f"reads. Received: format {header['format']!r}. Upgrade tfplaybook."
-        )
-    return header
+    if not _is_study(path):
+        raise ValueError(_not_a_study(path))
+    return read_study_file(path)
 
 
-def _read_object(file: Path) -> dict[str, Any] | None:
-    """Return the JSON object in `file`, or None if it is missing or not (yet) whole."""
+def _read_oracle(path: Path) -> dict[str, Any]:
+    """Return what KerasTuner's own file says, as far as it is there and whole.
+
+    KerasTuner does not write it in one piece, and it adds little to the files of the trials.
+    """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+        return read_json(path / "oracle.json", check=_check_oracle) or {}
+    except ValueError:
+        return {}
 
 
-def _excerpt(file: Path) -> str:
-    text = file.read_text(encoding="utf-8", errors="replace")
-    return repr(text if len(text) <= 60 else f"{text[:60]}...")
+def _check_oracle(content: dict[str, Any]) -> None:
+    check_entries(content, {"seed": int | None})
+    check_hyperparameters(content)
+
+
+def _read_trial(folder: Path) -> dict[str, Any]:
+    """Return what `trial.json` says; of a damaged one, what is wrong with it, as its message."""
+    try:
+        return read_trial_file(folder) or {}
+    except ValueError as error:
+        return {"message": str(error)}
+
+
+def _hyperparameters(state: dict[str, Any]) -> dict[str, Any]:
+    return state.get("hyperparameters") or {}
 
 
 def _is_study(path: Path) -> bool:
-    files = ("study.json", "oracle.json", "trial_*/trial.json")
-    return any(True for pattern in files for _ in path.glob(pattern))
+    trials = (folder / TRIAL_FILE for folder in trial_folders(path).values())
+    files = (path / STUDY_FILE, path / "oracle.json", *trials)
+    return any(file.is_file() for file in files)
 
 
 def _not_a_study(path: Path) -> str:
@@ -146,16 +161,6 @@ def _not_a_study(path: Path) -> str:
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:6])
     return shown if len(names) <= 6 else f"{shown} and {len(names) - 6} more"
-
-
-def _trial_directories(path: Path) -> Iterator[Path]:
-    return (entry for entry in path.glob("trial_*") if entry.is_dir())
-
-
-def _order(trial: Trial) -> tuple[bool, int, str]:
-    """Sort ids that are numbers as numbers, before those that are not."""
-    number = trial.trial_id.isdecimal()
-    return not number, int(trial.trial_id) if number else 0, trial.trial_id
 
 
 def _space(*sources: list[dict[str, Any]]) -> tuple[Hyperparameter, ...]:
@@ -198,26 +203,34 @@ def _hyperparameter(entry: dict[str, Any]) -> Hyperparameter:
     )
 
 
-def _trial(directory: Path, state: dict[str, Any], space: tuple[Hyperparameter, ...]) -> Trial:
+def _trial(
+    trial_id: str, folder: Path, state: dict[str, Any], space: tuple[Hyperparameter, ...]
+) -> Trial:
     score = state.get("score")
     message = state.get("message") or ""
-    executions = [entry for entry in directory.glob("execution_*") if entry.is_dir()]
-    executions.sort(key=lambda entry: (len(entry.name), entry.name))
+    runs, damages = [], []
+    for execution in execution_folders(folder):
+        if not any(execution.iterdir()):
+            continue  # it has just begun
+        try:
+            runs.append(load_run(execution))
+        except ValueError as error:
+            damages.append(f"{execution.name} is left out: {error}")
     return Trial(
-        trial_id=directory.name.removeprefix("trial_"),
-        values=_active(state.get("hyperparameters", {}).get("values") or {}, space),
+        trial_id=trial_id,
+        values=_active(_hyperparameters(state).get("values") or {}, space),
         status=_status(state.get("status"), score, message),
-        objective=None if score is None else float(score),
+        objective=score,
         best_step=None if score is None else state.get("best_step"),
-        message=message,
-        runs=tuple(load_run(entry) for entry in executions),
+        message="\n".join(filter(None, [message, *damages])),
+        runs=tuple(runs),
     )
 
 
 def _status(status: str | None, score: float | None, message: str) -> Status:
     if status not in {"COMPLETED", "FAILED", "INVALID"}:
         return "running"
-    if message.startswith("infeasible:") or (score is not None and not math.isfinite(float(score))):
+    if message.startswith(INFEASIBLE) or (score is not None and not math.isfinite(score)):
         return "infeasible"
     return "completed" if status == "COMPLETED" and score is not None else "failed"
 
@@ -232,12 +245,13 @@ def _active(values: Mapping[str, Value], space: tuple[Hyperparameter, ...]) -> d
 def _scored_objective(path: Path, states: Any) -> Objective:
     """Find the metric whose best value is the score of every trial that has a score."""
     scored = [state for state in states if state.get("score") is not None]
-    histories = [state.get("metrics", {}).get("metrics", {}) for state in scored]
+    histories = [(state.get("metrics") or {}).get("metrics", {}) for state in scored]
     names = list(histories[0]) if histories else []
     fitting = [
         Objective(name, histories[0][name]["direction"])
         for name in names
-        if all(
+        if histories[0][name]["direction"] in get_args(Direction)
+        and all(
             name in history and _is_best(history[name], state["score"])
             for history, state in zip(histories, scored, strict=True)
         )

@@ -94,8 +94,10 @@ class Trial:
             `"failed"` when it did not run to the end; `"running"` when its end is not on disk.
         objective: Best value of the objective over training (D11), None while there is none.
             NaN or infinite only if the trial is infeasible.
-        best_step: Where that value was, as KerasTuner counts: the epoch, from 0.
-        message: Why the trial is infeasible or failed; empty otherwise.
+        best_step: Where that value was, as KerasTuner counts: the epoch, from 0. `Study.table`
+            counts from 1, as Keras prints epochs.
+        message: Why the trial is infeasible or failed, and which of its files are damaged; else
+            empty.
         runs: Its training runs, one per execution.
     """
 
@@ -212,7 +214,8 @@ class Study:
     def table(self) -> "rich.table.Table":
         """Return the results as a table for the terminal: best first, infeasible trials last.
 
-        Print it with `rich.print(study.table())`.
+        Print it with `rich.print(study.table())`. Epochs count from 1 there, as Keras prints them;
+        below it stand the first reasons of trials that failed or are infeasible.
         """
         from tfplaybook.studies._table import study_table
 

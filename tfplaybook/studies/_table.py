@@ -5,54 +5,60 @@ import re
 from typing import Any
 
 import rich.box
+import rich.console
 import rich.table
 import rich.text
 
+from tfplaybook.search._trial_files import reason
 from tfplaybook.studies._format import format_value
 from tfplaybook.studies._records import Study, Trial
 
 _HEADER_WIDTH = 9
+_MAX_REASONS = 5
 _NOTHING = "–"  # noqa: RUF001
+
+
+class _TableWithNotes(rich.table.Table):
+    """A table between lines that may be wider than its columns, unlike a title and a caption."""
+
+    above: list[str]
+    below: list[str]
+
+    def __rich_console__(
+        self, console: rich.console.Console, options: rich.console.ConsoleOptions
+    ) -> rich.console.RenderResult:
+        yield from (rich.text.Text(line, style="italic") for line in self.above)
+        yield from super().__rich_console__(console, options)
+        yield from map(rich.text.Text, self.below)
 
 
 def study_table(study: Study) -> rich.table.Table:
     """Return a table of all trials: completed ones best first, infeasible ones last.
 
-    A hyperparameter that no trial varies is named once, below the table.
+    Epochs count from 1, as Keras prints them. Below the table are the hyperparameters that no
+    trial varies, and why trials have failed, are infeasible or are damaged, each reason once.
     """
     constant = _constant_values(study)
     names = [name for name in _hyperparameter_names(study) if name not in constant]
     goal = "lower" if study.objective.direction == "min" else "higher"
     title = f"{study.name}: {study.summary()}\n{study.objective.name} ({goal} is better)"
-    table = rich.table.Table(
-        title=rich.text.Text("\n".join(filter(None, [title, study.goal, study.note]))),
-        title_justify="left",
-        caption=rich.text.Text(_caption(constant)) if constant else None,
-        caption_justify="left",
-        box=rich.box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    # In a narrow terminal reasons are cut first, then the values of hyperparameters are folded.
+    table = _TableWithNotes(box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.above = [title, *filter(None, [study.goal, study.note])]
+    table.below = _fixed_values(constant) + _reasons(study)
+    # In a narrow terminal the values of hyperparameters are folded.
     table.add_column("trial", no_wrap=True)
     table.add_column(rich.text.Text(_in_lines(study.objective.name)), justify="right", no_wrap=True)
     table.add_column("best\nepoch", justify="right", no_wrap=True)
     for name in names:
         table.add_column(rich.text.Text(_in_lines(name)), justify="right", overflow="fold")
     table.add_column("status", no_wrap=True)
-    has_reasons = any(trial.message for trial in study.trials)
-    if has_reasons:
-        table.add_column("reason")
 
     ranked = study.ranked()
     styles = ["bold green" if rank == 0 else "" for rank in range(len(ranked))]
     rest = (*study.running, *study.failed, *study.infeasible)
     styles += ["cyan" if trial.status == "running" else "red" for trial in rest]
     for trial, style in zip((*ranked, *rest), styles, strict=True):
-        cells = [rich.text.Text(cell) for cell in _cells(trial, names)]
-        if has_reasons:
-            cells.append(rich.text.Text(_reason(trial), no_wrap=True, overflow="ellipsis"))
-        table.add_row(*cells, style=style)
+        table.add_row(*map(rich.text.Text, _cells(trial, names)), style=style)
     return table
 
 
@@ -88,23 +94,34 @@ def _constant_values(study: Study) -> dict[str, Any]:
     return {h.name: (*h.values, h.min_value)[0] for h in study.space if h.name not in varied}
 
 
-def _caption(constant: dict[str, Any]) -> str:
-    return "fixed: " + ", ".join(f"{name}={format_value(v)}" for name, v in constant.items())
+def _fixed_values(constant: dict[str, Any]) -> list[str]:
+    settings = ", ".join(f"{name}={format_value(v)}" for name, v in constant.items())
+    return [f"fixed: {settings}"] if settings else []
+
+
+def _reasons(study: Study) -> list[str]:
+    """Return a line for each of the first reasons, with the trials that have it."""
+    ids_of: dict[str, list[str]] = {}
+    for trial in study.trials:
+        if trial.message:
+            ids_of.setdefault(f"{trial.status}: {reason(trial.message)}", []).append(trial.trial_id)
+    lines = [f"{_some(ids)} {why}" for why, ids in ids_of.items()]
+    more = len(lines) - _MAX_REASONS
+    return lines[:_MAX_REASONS] + ([f"and {more} more: see `Trial.message`"] if more > 0 else [])
+
+
+def _some(ids: list[str]) -> str:
+    return ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
 
 
 def _cells(trial: Trial, names: list[str]) -> list[str]:
     return [
         trial.trial_id,
         _NOTHING if trial.objective is None else format_value(trial.objective),
-        _NOTHING if trial.best_step is None else str(trial.best_step),
+        _NOTHING if trial.best_step is None else str(trial.best_step + 1),
         *(format_value(trial.values[name]) if name in trial.values else _NOTHING for name in names),
         trial.status,
     ]
-
-
-def _reason(trial: Trial) -> str:
-    """Return the last line of the message, which may be a traceback."""
-    return trial.message.strip().rpartition("\n")[2].removeprefix(f"{trial.status}:").strip()
 
 
 def _in_lines(name: str) -> str:
