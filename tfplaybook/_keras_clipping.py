@@ -4,6 +4,7 @@ Checked on Keras 3.15. `tests/test_keras_hooks.py` fails with a clear message wh
 """
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ class InstalledClipping:
         clips: bool,
         caller: str,
     ):
-        previous = _keras.registry(model).pop("clipping", None)
+        previous = installed_clipping(model)
         if previous is not None:  # left by `keep_installed` or an interrupted `fit`
             previous.uninstall(model)
         optimizer = _keras.innermost_optimizer(model)
@@ -78,7 +79,8 @@ class InstalledClipping:
             self._override(
                 model.optimizer, "check_finite", _on_any_replica(model.optimizer.check_finite)
             )
-        _keras.registry(model)["clipping"] = self
+        # The optimizer holds it: a strong reference here would keep the model alive through `update`.
+        _keras.registry(model)["clipping"] = weakref.ref(self)
         _keras.retrace(model)
 
     def _override(self, owner: Any, name: str, method: Callable[..., Any]) -> None:
@@ -156,13 +158,21 @@ class InstalledClipping:
             variable.assign(state[name])
 
     def uninstall(self, model: keras.Model) -> None:
-        """Give the optimizer back as it was before."""
+        """Give the optimizer back as it was before; nothing if another has taken its place."""
+        if installed_clipping(model) is not self:
+            return
         for owner, name in self._overridden:
             vars(owner).pop(name, None)
         for variable in self._variables:
             self._optimizer._untrack_variable(variable)
         _keras.registry(model).pop("clipping", None)
         _keras.retrace(model)
+
+
+def installed_clipping(model: keras.Model) -> InstalledClipping | None:
+    """Return what clips the gradients of the model now, or None."""
+    reference = _keras.registry(model).get("clipping")
+    return None if reference is None else reference()
 
 
 def global_norm(gradients: Sequence[Any]) -> Any:
@@ -222,9 +232,12 @@ def _times(gradient: Any, scale: Any) -> Any:
 
 
 def _add_variable(optimizer: Any, name: str, value: np.ndarray) -> Any:
+    def initializer(shape: tuple[int, ...], dtype: Any = None) -> Any:
+        return ops.convert_to_tensor(value, dtype)
+
     return optimizer.add_variable(
         value.shape,
-        lambda shape, dtype=None, **_: ops.convert_to_tensor(value, dtype),
+        initializer,
         dtype=str(value.dtype),
         aggregation="only_first_replica",
         name=name,
@@ -309,6 +322,6 @@ def _check_strategy(model: keras.Model, optimizer: Any, caller: str) -> None:
     ):
         if unsupported:
             raise ValueError(
-                f"Keras cannot train on {replicas} replicas of {type(strategy).__name__} with {reason}, also "
-                f"without {caller}. Use {fix}."
+                f"Keras cannot train on {replicas} replicas of {type(strategy).__name__} with "
+                f"{reason}, also without {caller}. Use {fix}."
             )

@@ -133,8 +133,8 @@ def spikes(steps: np.ndarray, norms: np.ndarray) -> ClippingAdvice | None:
         value=float(ratios[highest]),
         threshold=SPIKE_FACTOR,
         steps=(int(steps[at[0]]), int(steps[at[-1]])),
-        remedy="clip at the 90th percentile or lower (M3, M4); if the loss still rises there, lower "
-        "the learning rate (K6).",
+        remedy="clip at the 90th percentile or lower (M3, M4); if the loss still rises there, "
+        "lower the learning rate (K6).",
     )
 
 

@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -40,7 +40,7 @@ class PercentileClipping(_keras.Callback):
     | `threshold` | what it is |
     |---|---|
     | `Rolling(window=1000)` | the percentile of the last norms; follows them, clips about 10% |
-    | `Calibrated(steps=500)` | the percentile of the first norms, which are not clipped; then kept |
+    | `Calibrated(steps=500)` | the percentile of the first norms, not clipped; then kept |
     | `threshold_from("runs/first")` | the percentile of an earlier run; clips the first steps too |
     | a number | that number |
 
@@ -115,6 +115,7 @@ class PercentileClipping(_keras.Callback):
         self.keep_installed = keep_installed
         self._curves = CurveLog(log_dir, update_freq)
         self._installed: _keras_clipping.InstalledClipping | None = None
+        self._recording = False
         self._loaded: dict[str, np.ndarray] | None = None
         self._last_state = self._rule.initial_state()
         self._begin(0)
@@ -142,7 +143,7 @@ class PercentileClipping(_keras.Callback):
         return np.arange(self._first, self._recorded) + 1
 
     def _table(self) -> np.ndarray:
-        if self._installed is not None:
+        if self._recording:
             self._drain(self.model)
         rows = np.concatenate([np.empty((0, 2)), *self._records])
         self._records = [rows]
@@ -187,9 +188,8 @@ class PercentileClipping(_keras.Callback):
                 f"threshold, {self._rule}: {_describe(expected)}. Received: {_describe(arrays)}."
             )
         state = {name: arrays[name].astype(like.dtype) for name, like in expected.items()}
-        if self._installed is None:
-            self._loaded = state
-        else:
+        self._loaded = state
+        if self._recording and self._installed is not None:
             _ = self.model
             self._installed.assign(state)
 
@@ -204,12 +204,17 @@ class PercentileClipping(_keras.Callback):
             caller=type(self).__name__,
         )
         self._loaded = None
+        self._recording = True
         self._begin(_keras.count_updates(model))
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Check that this is the only one of its kind."""
-        if _keras.registry(self.model).get("clipping") is not self._installed:
+        installed = _keras_clipping.installed_clipping(self.model)
+        if installed is not self._installed:
+            if installed is not None:
+                installed.uninstall(self.model)
             raise ValueError(f"Two clippings in one `fit`: pass one {type(self).__name__}.")
+        self._curves.begin_attempt(_keras.count_updates(self.model))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start counting the updates of the epoch."""
@@ -221,7 +226,7 @@ class PercentileClipping(_keras.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Read the recorded norms before the ring that holds them wraps."""
-        if self._installed is None:
+        if self._installed is None or not self._recording:
             return
         batches = max(1, batch - self._last_batch)
         self._last_batch = batch
@@ -231,8 +236,8 @@ class PercentileClipping(_keras.Callback):
 
     def _drain(self, model: keras.Model) -> None:
         """Take the norms and thresholds of the updates since the last call."""
-        installed = _keras.registry(model).get("clipping")
-        if installed is None or installed is not self._installed:
+        installed = self._installed
+        if installed is None or _keras_clipping.installed_clipping(model) is not installed:
             return
         first, last = self._recorded, _keras.count_updates(model)
         self._batches_pending = 0
@@ -287,13 +292,26 @@ class PercentileClipping(_keras.Callback):
         for writer in self._curves.writers(self) if len(drawn) else []:
             writer.histogram(f"{NORM_CURVE}_log10", self._recorded, np.log10(drawn))
             writer.flush()
-        if self._installed is not None:
-            self._last_state = self._installed.state()
-            if not self.keep_installed:
-                self._installed.uninstall(model)
-            self._installed = None
+        self._recording = False
+        self._loaded = None
+        if not self.keep_installed:
+            self.uninstall()
         for advice in self.advice:
             warnings.warn(str(advice), stacklevel=2)
+
+    def uninstall(self) -> None:
+        """Give the optimizer back as it was compiled.
+
+        Training that ends does this by itself. Call it when `fit` was interrupted or failed and
+        the model is to train on without clipping, or to end `keep_installed`.
+        """
+        if self._installed is None:
+            return
+        self._table()
+        self._recording = False
+        self._last_state = self.state_dict()
+        self._installed.uninstall(self.model)
+        self._installed = None
 
 
 def _write(writer: _keras.RunWriter, step: int, norm: float, threshold: float) -> None:

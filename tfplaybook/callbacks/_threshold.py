@@ -247,7 +247,8 @@ def check_percentile(percentile: float) -> float:
     number = check_number("percentile", percentile, above=0.0)
     if number >= 100.0:
         raise ValueError(
-            f"`percentile` must be less than 100, which would clip nothing. Received: {percentile!r}."
+            "`percentile` must be less than 100, which would clip nothing. "
+            f"Received: {percentile!r}."
         )
     return number
 
