@@ -79,7 +79,7 @@ class InstalledClipping:
             self._override(
                 model.optimizer, "check_finite", _on_any_replica(model.optimizer.check_finite)
             )
-        # The optimizer holds it: a strong reference here would keep the model alive through `update`.
+        # The optimizer holds it; held here as well it would keep the model alive by `update`.
         _keras.registry(model)["clipping"] = weakref.ref(self)
         _keras.retrace(model)
 

@@ -4,12 +4,15 @@ The network has one hidden layer and is trained by SGD on targets with heavy tai
 differ by orders of magnitude from batch to batch and many updates are clipped.
 """
 
+import contextlib
 import copy
+import gc
 import math
 import os
 import subprocess
 import sys
 import warnings
+import weakref
 from pathlib import Path
 
 import keras
@@ -604,6 +607,58 @@ def test_an_interrupted_fit_does_not_disturb_the_next_and_its_norms_can_be_read(
     fit(model, [clipping])
     assert_same(model, clipping, Reference())
     assert len(interrupted.norms) == 6
+
+
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_a_model_that_was_clipped_can_be_freed(interrupt, tmp_path):
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if interrupt:
+                raise KeyboardInterrupt
+
+    def train():
+        model = network()
+        with contextlib.suppress(KeyboardInterrupt):
+            fit(
+                model,
+                [
+                    PercentileClipping(),
+                    WarmupThenDecay(warmup_steps=1),
+                    pb.runs.RunRecorder(tmp_path),
+                    Interrupt(),
+                ],
+            )
+        return weakref.ref(model)
+
+    model = train()
+    gc.collect()
+    assert model() is None
+
+
+@pytest.mark.parametrize("keep_installed", [False, True])
+def test_uninstall_gives_the_optimizer_back_after_an_interrupted_or_a_kept_fit(keep_installed):
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if not keep_installed:
+                raise KeyboardInterrupt
+
+    model = network()
+    model.optimizer.build(model.trainable_variables)
+    attributes = set(vars(model.optimizer))
+    clipping = PercentileClipping(threshold=0.01, keep_installed=keep_installed)
+    with contextlib.suppress(KeyboardInterrupt), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* of the updates were clipped")
+        fit(model, [clipping, Interrupt()])
+    norms = clipping.norms
+    assert len(norms) == (UPDATES if keep_installed else 1)
+    assert set(vars(model.optimizer)) != attributes
+    for _ in range(2):
+        clipping.uninstall()
+        assert set(vars(model.optimizer)) == attributes
+        np.testing.assert_array_equal(clipping.norms, norms)
+    model.set_weights(START)
+    fit(model, [])
+    assert_weights(model, Reference(None).weights)
 
 
 LOAD_WITHOUT_TFPLAYBOOK = """

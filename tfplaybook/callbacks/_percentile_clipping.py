@@ -219,7 +219,7 @@ class PercentileClipping(_keras.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start counting the updates of the epoch."""
         updates = _keras.count_updates(self.model)
-        if not self._records:
+        if self._recorded == self._first:
             self._begin(updates)  # a checkpoint may have been restored since `set_model`
         self._epoch_start = updates
         self._last_batch = -1
@@ -267,7 +267,6 @@ class PercentileClipping(_keras.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Put the numbers of the epoch into the logs and the curves."""
-        model = self.model
         table = self._table()
         updates = self._recorded - self._epoch_start
         if not updates:
@@ -286,7 +285,6 @@ class PercentileClipping(_keras.Callback):
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Write the histogram, give the optimizer back as it was, and give advice."""
-        model = self.model
         norms = self._table()[:, 0]
         drawn = norms[np.isfinite(norms) & (norms > 0.0)]
         for writer in self._curves.writers(self) if len(drawn) else []:
