@@ -3,8 +3,7 @@
 The variants of a network train at the same time in one process, each in its own `fit`, and take
 turns of a few steps. The medians are over turns, each compared with the turn of no clipping beside
 it; the least of all turns is what a busy machine disturbs least. `none (again)` is an A/A control
-that shows the noise. TensorFlow, TensorFlow with XLA and JAX run
-in processes of their own.
+that shows the noise. TensorFlow, TensorFlow with XLA and JAX run in processes of their own.
 
 `AutoClip sort` is the published method inside the step: the percentile of all norms so far, by
 sorting a history as long as a run of 10,000 steps.
@@ -67,8 +66,7 @@ def run_worker(task: str, options: argparse.Namespace) -> dict:
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "KERAS_BACKEND": "jax" if task == "jax" else "tensorflow",
         },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )
