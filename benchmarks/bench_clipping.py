@@ -2,8 +2,9 @@
 
 The variants of a network train at the same time in one process, each in its own `fit`, and take
 turns of a few steps. The medians are over turns, each compared with the turn of no clipping beside
-it; the least of all turns is what a busy machine disturbs least. `none (again)` is an A/A control
-that shows the noise. TensorFlow, TensorFlow with XLA and JAX run in processes of their own.
+it. Processor time, of all threads together, is what a busy machine disturbs least. `none (again)`
+is an A/A control that shows the noise. TensorFlow, TensorFlow with XLA and JAX run in processes of
+their own.
 
 `AutoClip sort` is the published method inside the step: the percentile of all norms so far, by
 sorting a history as long as a run of 10,000 steps.
@@ -75,33 +76,32 @@ def run_worker(task: str, options: argparse.Namespace) -> dict:
     return json.loads(done.stdout)
 
 
-def show(backend: str, milliseconds: dict[str, dict[str, list[float]]], turns: int) -> None:
+def show(backend: str, milliseconds: dict[str, dict[str, list[list[float]]]], turns: int) -> None:
     """Print one row per network and variant."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{backend}: {turns} turns of {TURN_STEPS} steps")
-    headers = ("network", "clipping", "ms/step", "over none", "least ms/step", "over none")
+    headers = ("network", "clipping", "ms/step", "over none", "CPU ms/step", "over none")
     for header in headers:
         table.add_column(header, justify="left" if header in ("network", "clipping") else "right")
     for network, by_variant in milliseconds.items():
-        base = by_variant["none"]
-        for variant, values in by_variant.items():
-            share = statistics.median(v / b - 1.0 for v, b in zip(values, base, strict=True))
+        for variant, by_clock in by_variant.items():
+            cells = []
+            for values, base in zip(by_clock, by_variant["none"], strict=True):
+                share = statistics.median(v / b - 1.0 for v, b in zip(values, base, strict=True))
+                cells += [f"{statistics.median(values):.2f}", f"{share:+.1%}"]
             table.add_row(
                 network if variant == "none" else "",
                 variant,
-                f"{statistics.median(values):.2f}",
-                f"{share:+.1%}",
-                f"{min(values):.2f}",
-                f"{min(values) / min(base) - 1.0:+.1%}",
+                *cells,
                 end_section=variant == VARIANTS[-1],
             )
     Console(width=100).print(table)
 
 
-def measure(network: str, backend: str, turns: int) -> dict[str, list[float]]:
-    """Return the milliseconds per step of every turn of every variant."""
+def measure(network: str, backend: str, turns: int) -> dict[str, list[list[float]]]:
+    """Return, for every variant, the milliseconds per step of every turn: by wall clock, of CPU."""
     import keras
 
     order = Turns(len(VARIANTS))
@@ -164,21 +164,22 @@ def make_clock(order: Turns, index: int):
     class Clock(keras.callbacks.Callback):
         def __init__(self):
             super().__init__()
-            self._start = 0.0
-            self.turns: list[float] = []
+            self._start = 0.0, 0.0
+            self.turns: list[list[float]] = [[], []]
 
         def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
             if batch % TURN_STEPS == 0:
                 order.wait(index)
-                self._start = time.perf_counter()
+                self._start = time.perf_counter(), time.process_time()
 
         def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
             if batch % TURN_STEPS < TURN_STEPS - 1:
                 return
             float(logs["loss"])  # the device may still be at work on the last step
-            seconds = time.perf_counter() - self._start
+            now = time.perf_counter(), time.process_time()
             if batch >= TURN_STEPS:
-                self.turns.append(1000.0 * seconds / TURN_STEPS)
+                for turns, start, end in zip(self.turns, self._start, now, strict=True):
+                    turns.append(1000.0 * (end - start) / TURN_STEPS)
             order.end()
 
     return Clock()
