@@ -50,9 +50,8 @@ def test_optimizers_apply_the_gradients_that_the_method_we_replace_returns(name,
     hook = _keras_clipping._HOOKS[keras.backend.backend()]
     results = []
     for factor in (0.0, 1.0):
-        optimizer = getattr(keras.optimizers, name)(
-            0.25, gradient_accumulation_steps=accumulation, weight_decay=None
-        )
+        optimizer = getattr(keras.optimizers, name)(0.25, gradient_accumulation_steps=accumulation)
+        optimizer.weight_decay = None
         assert hasattr(optimizer, hook), f"Keras {keras.version()}: {name} has no {hook}"
         weight = keras.Variable(np.ones(2, "float32"))
         optimizer.build([weight])

@@ -117,9 +117,9 @@ def test_no_calm_stretch_no_spike(norms):
 
 def test_the_windows_of_a_long_run_are_taken_in_parts():
     norms = np.tile(CALM, 60)
-    norms[[10_099, 10_100, 20_100, 23_000]] = 30.0
+    norms[[10_099, 20_100, 23_000]] = 30.0
     advice = spikes(steps(norms), norms)
-    assert "4 times, first at step 10100" in str(advice)
+    assert "3 times, first at step 10100" in str(advice)
     assert advice.steps == (10_100, 23_001)
 
 
