@@ -59,7 +59,12 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=20, help="passes over the data")
     parser.add_argument("--runs", type=Path, default=Path("runs/unstable"), help="output directory")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the order")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.epochs < 10:
+        parser.error(
+            f"--epochs must be at least 10, as the warmup alone takes {WARMUP_STEPS} updates"
+        )
+    return options
 
 
 def watch() -> pb.callbacks.PercentileClipping:
