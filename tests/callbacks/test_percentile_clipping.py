@@ -221,11 +221,12 @@ def test_an_optimizer_that_is_built_by_the_first_step():
     assert_same(model, clipping, Reference())
 
 
-def test_repeated_indices_of_an_embedding_count_once():
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_repeated_indices_of_an_embedding_count_once(jit_compile):
     def embedding():
         table = keras.layers.Embedding(5, 3, embeddings_initializer="ones")
         model = keras.Sequential([keras.Input((4,), dtype="int32"), table])
-        model.compile(keras.optimizers.SGD(RATE), "mse")
+        model.compile(keras.optimizers.SGD(RATE), "mse", jit_compile=jit_compile)
         return model
 
     tokens = np.array([[0, 1, 1, 1], [3, 0, 0, 2]])
