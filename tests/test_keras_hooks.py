@@ -1,10 +1,10 @@
-"""The private hooks of Keras that `tfplaybook/_keras.py` relies on, each failing by its name."""
+"""The private hooks of Keras that `_keras.py` and `_keras_clipping.py` use, each by its name."""
 
 import keras
 import numpy as np
 import pytest
 
-from tfplaybook import _keras
+from tfplaybook import _keras, _keras_clipping
 
 OPTIMIZERS = ["SGD", "RMSprop", "Adam", "AdamW", "Adagrad", "Nadam", "Lion", "Adafactor", "Lamb"]
 
@@ -42,3 +42,45 @@ def test_set_model_runs_before_the_train_step_is_made_and_set_params_before_trai
 def test_the_global_seed_can_be_read():
     keras.utils.set_random_seed(11)
     assert _keras.global_seed() == 11
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("accumulation", [None, 2])
+def test_optimizers_apply_the_gradients_that_the_method_we_replace_returns(name, accumulation):
+    hook = _keras_clipping._HOOKS[keras.backend.backend()]
+    results = []
+    for factor in (0.0, 1.0):
+        optimizer = getattr(keras.optimizers, name)(0.25, gradient_accumulation_steps=accumulation)
+        optimizer.weight_decay = None
+        assert hasattr(optimizer, hook), f"Keras {keras.version()}: {name} has no {hook}"
+        weight = keras.Variable(np.ones(2, "float32"))
+        optimizer.build([weight])
+        setattr(optimizer, hook, _scaling(hook, factor))
+        for _ in range(accumulation or 1):
+            optimizer.apply([keras.ops.ones(2)], [weight])
+        results.append(keras.ops.convert_to_numpy(weight))
+    np.testing.assert_allclose(results[0], 1.0, atol=1e-6)
+    assert np.all(results[1] < 0.999), f"Keras {keras.version()}: {name} does not use {hook}"
+
+
+def _scaling(hook, factor):
+    if hook == "_clip_gradients":
+        return lambda gradients: [factor * gradient for gradient in gradients]
+    return lambda pairs: [(factor * gradient, weight) for gradient, weight in pairs]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_optimizers_save_the_variables_of_the_list_that_we_replace(scaled):
+    inner = keras.optimizers.Adam()
+    optimizer = keras.optimizers.LossScaleOptimizer(inner) if scaled else inner
+    optimizer.build([keras.Variable(np.ones(2))])
+    before, store = list(optimizer.variables), {}
+    ours = inner.add_variable((), "zeros", aggregation="only_first_replica", name="ours")
+    assert optimizer.variables[-1] is ours
+    tracked = vars(inner)["_variables"]
+    vars(inner)["_variables"] = [v for v in tracked if v is not ours]
+    optimizer.save_own_variables(store)
+    vars(inner)["_variables"] = tracked
+    assert len(store) == len(before), f"Keras {keras.version()} saves other variables"
+    inner._untrack_variable(ours)
+    assert [v.path for v in optimizer.variables] == [v.path for v in before]

@@ -1,4 +1,4 @@
-"""The only module that touches private hooks of Keras. Checked on Keras 3.15.
+"""Private hooks of Keras; those of clipping are in `_keras_clipping`. Checked on Keras 3.15.
 
 `tests/test_keras_hooks.py` fails with a clear message when one of them is gone.
 """
@@ -19,11 +19,14 @@ _RATE_VARIABLE = "_learning_rate"
 _registries: "weakref.WeakKeyDictionary[Any, dict[str, Any]]" = weakref.WeakKeyDictionary()
 
 
-class ScalarWriter(Protocol):
+class RunWriter(Protocol):
     """Where a callback of ours writes the numbers that it computes."""
 
     def scalar(self, name: str, step: int, value: float) -> None:
         """Record that `name` was `value` after `step` optimizer updates."""
+
+    def histogram(self, name: str, step: int, values: Any) -> None:
+        """Record how `values` were distributed after `step` optimizer updates, for TensorBoard."""
 
     def flush(self) -> None:
         """Put on disk what was recorded."""
@@ -33,19 +36,20 @@ def registry(model: keras.Model) -> dict[str, Any]:
     """Return what our callbacks share about `model`, so that their order does not matter.
 
     Keys: `"recorder"`, a weak reference to the `Callback` that records the run;
-    `"learning_rate"`, the `InstalledRate`. No value may hold the model, which would then never be
-    freed.
+    `"learning_rate"`, the `InstalledRate`; `"clipping"`, a weak reference to the
+    `InstalledClipping` of `_keras_clipping`. No value may hold the model, which would then never
+    be freed.
     """
     return _registries.setdefault(model, {})
 
 
 def announce_recorder(recorder: "Callback") -> None:
-    """Make `recorder`, a `ScalarWriter`, known to the other callbacks of its model."""
+    """Make `recorder`, a `RunWriter`, known to the other callbacks of its model."""
     registry(recorder.model)["recorder"] = weakref.ref(recorder)
 
 
 def find_recorder(callback: "Callback") -> Any:
-    """Return the `ScalarWriter` that records the same `fit` as `callback`, or None."""
+    """Return the `RunWriter` that records the same `fit` as `callback`, or None."""
     reference = registry(callback.model).get("recorder")
     recorder = None if reference is None else reference()
     # Keras gives one object to all callbacks of a `fit`; an earlier fit's recorder has another.
@@ -76,10 +80,15 @@ def check_model(model: Any, caller: str) -> None:
 
 def innermost_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:
     """Return the optimizer that updates the weights, inside any `LossScaleOptimizer`."""
-    optimizer = model.optimizer
-    while hasattr(optimizer, "inner_optimizer"):
-        optimizer = optimizer.inner_optimizer
-    return optimizer
+    return optimizer_chain(model)[-1]
+
+
+def optimizer_chain(model: keras.Model) -> list[Any]:
+    """Return the model's optimizer, and the optimizers that it wraps, innermost last."""
+    chain = [model.optimizer]
+    while hasattr(chain[-1], "inner_optimizer"):
+        chain.append(chain[-1].inner_optimizer)
+    return chain
 
 
 def count_updates(model: keras.Model) -> int:

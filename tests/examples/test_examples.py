@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tfplaybook as pb
@@ -73,6 +74,23 @@ def test_the_tpu_example_runs_here(replicas, tmp_path):
     assert done.stderr == ""
     curve = pb.runs.load_run(tmp_path / "runs" / "tpu").curves["learning_rate"]
     assert len(curve.steps) == 3
+
+
+def test_the_unstable_training_is_rescued_by_warmup_and_by_clipping(tmp_path):
+    done = run(EXAMPLES / "unstable_training.py", "--epochs", 10, cwd=tmp_path)
+    assert done.stderr == ""
+    runs = tmp_path / "runs" / "unstable"
+    losses = {
+        name: pb.runs.load_run(runs / name).curves["batch_loss"].values
+        for name in ("plain", "warmup", "clipped")
+    }
+    assert not np.isfinite(losses["plain"][-1])
+    assert "gradient norms were not finite, the first at step" in done.stdout
+    for name in ("warmup", "clipped"):
+        assert losses[name][:5].mean() > 5.0
+        assert losses[name][-20:].mean() < 1.0
+    for name in ("losses.png", "gradient_norms.png"):
+        assert (runs / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_readme_runs_as_written(tmp_path):

@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from tfplaybook import _keras
 from tfplaybook._arguments import check_count, check_number
-from tfplaybook.runs import EventWriter
+from tfplaybook.callbacks._curve_log import CurveLog, UpdateFrequency
 from tfplaybook.schedules import WarmupDecaySchedule
 
 
@@ -96,7 +96,7 @@ class WarmupThenDecay(_keras.Callback):
         warmup_power: float = 1.0,
         decay_power: float = 1.0,
         log_dir: str | os.PathLike[str] | None = None,
-        update_freq: Literal["epoch", "batch"] | int = "epoch",
+        update_freq: UpdateFrequency = "epoch",
         keep_installed: bool = False,
     ):
         super().__init__()
@@ -121,8 +121,7 @@ class WarmupThenDecay(_keras.Callback):
         )
         if total_steps is not None:
             self._decay_steps(check_count("total_steps", total_steps, minimum=1), "total_steps")
-        self._write_every = _write_every(update_freq)
-        self._log = None if log_dir is None else EventWriter(log_dir)
+        self._curves = CurveLog(log_dir, update_freq)
         self._schedule: WarmupDecaySchedule | None = None
         self._installed: _keras.InstalledRate | None = None
         self._multiplier = 1.0
@@ -210,8 +209,7 @@ class WarmupThenDecay(_keras.Callback):
         restored = installed.written_by_others()
         self._multiplier = 1.0 if restored is None else restored / peak
         installed.assign(peak * self._multiplier)
-        if self._log is not None:
-            self._log.begin_attempt(_keras.count_updates(model))
+        self._curves.begin_attempt(_keras.count_updates(model))
 
     def _peak(self, compiled_rate: float) -> float:
         if self.peak_learning_rate is not None:
@@ -320,8 +318,8 @@ class WarmupThenDecay(_keras.Callback):
             self._last_rate = self.schedule.peak_learning_rate * self._multiplier * first
         if logs is not None:
             logs["learning_rate"] = self._last_rate
-        for writer in self._writers(model):
-            if self._write_every is None:
+        for writer in self._curves.writers(self):
+            if self._curves.every is None:
                 writer.scalar("learning_rate", _keras.count_updates(model), self._last_rate)
             writer.flush()
 
@@ -330,7 +328,7 @@ class WarmupThenDecay(_keras.Callback):
         first, last = self._recorded, _keras.count_updates(model)
         if last <= first:
             return
-        every = self._write_every
+        every = self._curves.every
         if every is None:
             first = last - 1
         peak = self.schedule.peak_learning_rate * self._multiplier
@@ -339,7 +337,7 @@ class WarmupThenDecay(_keras.Callback):
         self._last_rate = float(rates[-1])
         if every is None:
             return
-        for writer in self._writers(model):
+        for writer in self._curves.writers(self):
             for step, rate in enumerate(rates.tolist(), start=first + 1):
                 if (step - (self._origin or 0)) % every == 0:
                     writer.scalar("learning_rate", step, rate)
@@ -351,12 +349,6 @@ class WarmupThenDecay(_keras.Callback):
             # A schedule of the user's may take one step at a time only.
             return np.array([ops.convert_to_numpy(self._fraction(update)) for update in updates])
         return ops.convert_to_numpy(self._fraction(updates))
-
-    def _writers(self, model: keras.Model) -> list[_keras.ScalarWriter]:
-        if self._log is not None:
-            return [self._log]
-        recorder = _keras.find_recorder(self)
-        return [] if recorder is None else [recorder]
 
     def uninstall(self) -> None:
         """Give the optimizer back with the rate it was compiled with.
@@ -374,17 +366,3 @@ class WarmupThenDecay(_keras.Callback):
             self._follow_assigned_rate(self.model)
         else:
             self.uninstall()
-
-
-def _write_every(update_freq: str | int) -> int | None:
-    if update_freq == "epoch":
-        return None
-    if update_freq == "batch":
-        return 1
-    try:
-        return check_count("update_freq", update_freq, minimum=1)  # type: ignore[arg-type]
-    except ValueError as error:
-        raise ValueError(
-            "`update_freq` must be 'epoch', 'batch' or an integer of at least 1. "
-            f"Received: {update_freq!r}."
-        ) from error

@@ -5,13 +5,15 @@ import socket
 import time
 from pathlib import Path
 
+import numpy as np
 from tensorboard.compat.proto import event_pb2
+from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 
 class EventWriter:
-    """Appends scalars to one TensorBoard event file of a directory.
+    """Appends scalars and histograms to one TensorBoard event file of a directory.
 
     The file is made at the first flush and opened only while something is written: the writer can
     be copied, and what was flushed survives a kill.
@@ -40,6 +42,14 @@ class EventWriter:
         """Add a point of the curve `name` at `step`; `flush` puts it on disk."""
         self._pending.append(
             event_pb2.Event(step=step, wall_time=time.time(), summary=scalar_pb(name, value))
+        )
+
+    def histogram(self, name: str, step: int, values: np.ndarray) -> None:
+        """Add the histogram `name` of finite `values` at `step`; `flush` puts it on disk."""
+        self._pending.append(
+            event_pb2.Event(
+                step=step, wall_time=time.time(), summary=histogram_pb(name, np.asarray(values))
+            )
         )
 
     def flush(self) -> None:

@@ -106,6 +106,10 @@ class RunRecorder(_keras.Callback):
         self._pending.append((name, step, float(value)))
         self._events.scalar(name, step, value)
 
+    def histogram(self, name: str, step: int, values: np.ndarray) -> None:
+        """Record for TensorBoard how `values` were distributed after `step` updates."""
+        self._events.histogram(name, step, values)
+
     def flush(self) -> None:
         """Put on disk what was recorded."""
         if self._pending:
