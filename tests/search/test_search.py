@@ -12,7 +12,7 @@ import keras_tuner as kt
 import pytest
 from hypermodels import Parabola
 
-from tfplaybook.callbacks import WarmupThenDecay
+from tfplaybook.callbacks import PercentileClipping, WarmupThenDecay
 from tfplaybook.runs import RunRecorder
 from tfplaybook.search import QuasiRandomSearch
 
@@ -475,6 +475,10 @@ class TestArguments:
             (
                 lambda d: WarmupThenDecay(warmup_steps=1, log_dir=d),
                 "Received: WarmupThenDecay with log_dir=.*Leave `log_dir` out",
+            ),
+            (
+                lambda d: PercentileClipping(log_dir=d),
+                "Received: PercentileClipping with log_dir=.*Leave `log_dir` out",
             ),
         ],
     )

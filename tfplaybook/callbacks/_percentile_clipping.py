@@ -112,6 +112,7 @@ class PercentileClipping(_keras.Callback):
             )
         self.percentile = check_percentile(DEFAULT_PERCENTILE if percentile is None else percentile)
         self.monitor_only = monitor_only
+        self.log_dir = log_dir
         self.keep_installed = keep_installed
         self._curves = CurveLog(log_dir, update_freq)
         self._installed: _keras_clipping.InstalledClipping | None = None
