@@ -32,7 +32,7 @@ class PercentileClipping(_keras.Callback):
     The gradient `g` of an update becomes `g * threshold / |g|` when `|g| > threshold`, where `|g|`
     is the L2 norm of all weights' gradients together, aggregated over replicas and accumulated
     batches, and unscaled. It is computed inside the compiled step: exact at every update, also
-    under `steps_per_execution`, `jit_compile`, `tf.distribute`, mixed precision and gradient
+    under `steps_per_execution`, `jit_compile`, `MirroredStrategy`, loss scaling and gradient
     accumulation, where an update is the step that applies the accumulated gradients.
 
     Where the threshold comes from is said by `threshold`:
