@@ -325,6 +325,23 @@ def test_the_multiplier_scales_the_rest_of_the_schedule():
     assert model.optimizer.learning_rate.numpy() == PEAK
 
 
+def test_its_state_carries_the_multiplier_into_the_next_fit():
+    class Halve(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            warmup.multiplier = 0.5
+
+    warmup = WarmupThenDecay(warmup_steps=4)
+    train(probe(), [warmup, Halve()])
+    state = warmup.state_dict()
+    assert state == {"multiplier": np.array(0.5)}
+    model, again = probe(), WarmupThenDecay(warmup_steps=4)
+    again.load_state_dict(state)
+    train(model, [again])
+    assert_applied(model, 0.5 * expected())
+    with pytest.raises(ValueError, match=r"must be the state_dict of a WarmupThenDecay"):
+        again.load_state_dict({"history": np.zeros(3)})
+
+
 def test_reduce_lr_on_plateau_scales_the_rest_of_the_schedule():
     plateau = keras.callbacks.ReduceLROnPlateau(
         monitor="loss", mode="max", factor=0.5, patience=1, min_delta=1e6

@@ -3,6 +3,7 @@
 import math
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -125,6 +126,7 @@ class WarmupThenDecay(_keras.Callback):
         self._schedule: WarmupDecaySchedule | None = None
         self._installed: _keras.InstalledRate | None = None
         self._multiplier = 1.0
+        self._loaded: float | None = None
         self._origin: int | None = None
         self._recorded = 0
         self._last_rate: float | None = None
@@ -176,6 +178,29 @@ class WarmupThenDecay(_keras.Callback):
         self._multiplier = value
         self._installed.assign(self.schedule.peak_learning_rate * value)
 
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return what decides about the next rates beside the step, as plain arrays."""
+        return {"multiplier": np.array(self._multiplier, "float64")}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a `state_dict`: at once during training, or in the next `fit`.
+
+        Raises:
+            ValueError: `state` is not a `state_dict` of this class.
+        """
+        shapes = {name: np.shape(value) for name, value in state.items()}
+        expected = {"multiplier": ()}
+        if shapes != expected:
+            raise ValueError(
+                f"`state` must be the state_dict of a {type(self).__name__}: {expected}. "
+                f"Received: {shapes}."
+            )
+        multiplier = check_number("multiplier", float(state["multiplier"]), minimum=0.0)
+        if self._installed is None:
+            self._loaded = multiplier
+        else:
+            self.multiplier = multiplier
+
     def set_model(self, model: keras.Model) -> None:
         """Put the schedule into the optimizer, before Keras compiles the train step."""
         super().set_model(model)
@@ -208,6 +233,8 @@ class WarmupThenDecay(_keras.Callback):
             raise
         restored = installed.written_by_others()
         self._multiplier = 1.0 if restored is None else restored / peak
+        if self._loaded is not None:
+            self._multiplier, self._loaded = self._loaded, None
         installed.assign(peak * self._multiplier)
         self._curves.begin_attempt(_keras.count_updates(model))
 
