@@ -103,6 +103,7 @@ def test_a_short_window_needs_no_more_history_than_it_has():
 def record(directory, norms):
     recorder = pb.runs.RunRecorder(directory)
     directory.mkdir()
+    recorder.scalar("loss", 1, 0.5)
     for step, norm in enumerate(norms, start=1):
         recorder.scalar("gradient_norm", step, norm)
     recorder.flush()
