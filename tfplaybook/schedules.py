@@ -103,7 +103,7 @@ class WarmupDecaySchedule(LearningRateSchedule):
     |---|---|---|---|---|---|---|---|---|---|
     | rate, linear decay | 0 | 0.2 | 0.4 | 0.4 | 0.3 | 0.2 | 0.1 | 0 | 0 |
 
-    Rates are computed in float32 and are exact to float32 rounding up to 2^24 steps.
+    Rates are computed in float32, exact to its rounding; that is tested up to a million steps.
 
     Examples:
         >>> import keras, tfplaybook as pb

@@ -22,7 +22,7 @@ class WarmupThenDecay(_keras.Callback):
 
     The rate of update `u` is `schedule(u)` of a `tfplaybook.schedules.WarmupDecaySchedule`,
     computed inside the compiled step: exact at every update, also under `steps_per_execution`,
-    `jit_compile`, `tf.distribute` and gradient accumulation (where an update is the step that
+    `jit_compile`, `MirroredStrategy` and gradient accumulation (where an update is the step that
     applies the accumulated gradients, not a batch).
 
     The length is that of the run: `epochs * steps_per_epoch` updates, of which the warmup and the
