@@ -7,21 +7,8 @@ import keras
 import keras_tuner as kt
 
 from tfplaybook import _keras
+from tfplaybook._metric_names import MAXIMIZED, bare_name, direction
 
-_MAXIMIZED = frozenset(
-    {
-        "acc",
-        "accuracy",
-        "auc",
-        "f1_score",
-        "f_beta_score",
-        "io_u",
-        "mean_io_u",
-        "precision",
-        "r2_score",
-        "recall",
-    }
-)
 # What a name that leaves its direction open was perhaps meant to be.
 _COMMON = ("loss", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy")
 _LOSSES = ("mse", "mae", "mape", "msle", "mean_squared_error", "mean_absolute_error")
@@ -43,12 +30,11 @@ def resolve_objective(objective: str | kt.Objective | None) -> kt.Objective | No
             f"Received: {objective!r}. Quasi-random points do not depend on the objective (G1), so "
             "other metrics can be compared after the search."
         )
-    metric = objective.removeprefix("val_").removeprefix("weighted_")
-    if metric in _MAXIMIZED or metric.endswith("_accuracy"):
-        return kt.Objective(objective, direction="max")
-    if metric == "loss" or metric.endswith(("_loss", "_error")) or _is_loss(metric):
-        return kt.Objective(objective, direction="min")
-    close = difflib.get_close_matches(metric, [*_COMMON, *_LOSSES, *_MAXIMIZED], 1, _CLOSE)
+    known = direction(objective)
+    if known is not None:
+        return kt.Objective(objective, direction=known)
+    metric = bare_name(objective)
+    close = difflib.get_close_matches(metric, [*_COMMON, *_LOSSES, *MAXIMIZED], 1, _CLOSE)
     hint = "Pass"
     if close:
         hint = f"Did you mean {objective.removesuffix(metric) + close[0]!r}? Else pass"
@@ -57,17 +43,6 @@ def resolve_objective(objective: str | kt.Objective | None) -> kt.Objective | No
         f'name that leaves it open. {hint} `keras_tuner.Objective("{objective}", '
         'direction="max")` or `direction="min"`.'
     )
-
-
-def _is_loss(name: str) -> bool:
-    # As a loss, cosine similarity is negated; as a metric it is not.
-    if name == "cosine_similarity":
-        return False
-    try:
-        keras.losses.get(name)
-    except ValueError:
-        return False
-    return True
 
 
 class ObjectiveHistory(keras.callbacks.Callback):
