@@ -4,13 +4,17 @@ A leaf that any room may use.
 """
 
 import json
+import math
 import os
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+REMEDY = "Move it away to go on without it."
+
 _EXCERPT_LENGTH = 80
+_NON_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
 def replace_json(path: Path, content: Any) -> None:
@@ -36,7 +40,7 @@ def read_json(
     *,
     newest_format: int | None = None,
     check: Callable[[dict[str, Any]], None] | None = None,
-    remedy: str = "Move it away to go on without it.",
+    remedy: str = REMEDY,
 ) -> dict[str, Any] | None:
     """Return the object in a JSON file, or None if there is no such file.
 
@@ -51,18 +55,50 @@ def read_json(
             refuses. The message names the file, what is wrong and what to do.
     """
     try:
-        content = _parse(path.read_bytes())
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return parse_json(path, data, newest_format=newest_format, check=check, remedy=remedy)
+
+
+def parse_json(
+    path: Path,
+    data: bytes,
+    *,
+    newest_format: int | None = None,
+    check: Callable[[dict[str, Any]], None] | None = None,
+    remedy: str = REMEDY,
+) -> dict[str, Any]:
+    """Return the object in `data`, the bytes of the JSON file `path`; else as `read_json`."""
+    try:
+        content = _parse(data)
         if newest_format is not None:
             _check_format(path, content, newest_format)
         if check is not None:
             check(content)
-    except FileNotFoundError:
-        return None
     except _NewerFormatError:
         raise
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error} {remedy}") from error
     return content
+
+
+def encode_number(value: float) -> float | str:
+    """Return `value` for strict JSON, which has no numbers that are not finite: `"NaN"`, ..."""
+    value = float(value)
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def decode_number(value: Any) -> float | None:
+    """Return the number that `encode_number` wrote, or None for what it never writes."""
+    if value in _NON_FINITE or (isinstance(value, int | float) and not isinstance(value, bool)):
+        try:
+            return float(value)
+        except OverflowError:
+            return None
+    return None
 
 
 def check_entries(

@@ -7,15 +7,15 @@ lines say about later steps is superseded.
 """
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfplaybook._files import decode_number, encode_number
+
 FILE_NAME = "curves.jsonl"
-_NON_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
 class Curve(NamedTuple):
@@ -55,7 +55,7 @@ class CurveWriter:
         """Append (name, step, value) rows."""
         self._append(
             "".join(
-                json.dumps({"step": step, "name": name, "value": _encode(value)}) + "\n"
+                json.dumps({"step": step, "name": name, "value": encode_number(value)}) + "\n"
                 for name, step, value in rows
             )
         )
@@ -106,26 +106,10 @@ def _parse(line: bytes) -> tuple[str, int, float] | int | None:
         return None
     if "attempt" in row:
         return step
-    value = _decode(row.get("value"))
+    value = decode_number(row.get("value"))
     name = row.get("name")
     return (name, step, value) if isinstance(name, str) and value is not None else None
 
 
 def _is_step(step: Any) -> bool:
     return isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 2**63
-
-
-def _decode(value: Any) -> float | None:
-    if value in _NON_FINITE or (isinstance(value, int | float) and not isinstance(value, bool)):
-        try:
-            return float(value)
-        except OverflowError:
-            return None
-    return None
-
-
-def _encode(value: float) -> float | str:
-    value = float(value)
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
