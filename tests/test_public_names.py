@@ -14,6 +14,7 @@ PAGES = {
     "tfplaybook.runs": "runs.md",
     "tfplaybook.search": "search.md",
     "tfplaybook.studies": "studies.md",
+    "tfplaybook.hosts": "hosts.md",
     "pipelines": "pipelines.md",
 }
 

@@ -10,6 +10,7 @@
 | `pb.runs` | one training run on disk |
 | `pb.search` | quasi-random points, the KerasTuner oracle and tuner |
 | `pb.studies` | many runs: records, tables, pictures |
+| `pb.hosts` | who a process is among those that train together |
 """
 
 import importlib
@@ -22,11 +23,12 @@ from tfplaybook._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from tfplaybook import callbacks as callbacks
+    from tfplaybook import hosts as hosts
     from tfplaybook import runs as runs
     from tfplaybook import search as search
     from tfplaybook import studies as studies
 
-_LAZY_ROOMS = ("callbacks", "runs", "search", "studies")
+_LAZY_ROOMS = ("callbacks", "hosts", "runs", "search", "studies")
 
 
 def __getattr__(name: str) -> ModuleType:

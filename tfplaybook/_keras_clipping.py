@@ -62,7 +62,7 @@ class InstalledClipping:
         self._optimizer = optimizer
         self._update = update
         self._clips = clips
-        with _scope(optimizer):
+        with strategy_scope(optimizer):
             self._state = {
                 name: _add_variable(optimizer, f"clipping_{name}", value)
                 for name, value in state.items()
@@ -130,7 +130,7 @@ class InstalledClipping:
         # is and another takes its place meanwhile.
         attributes = vars(self._optimizer)
         tracked = attributes["_variables"]
-        ours = {id(variable) for variable in self._variables}
+        ours = {id(variable) for variable in self.variables}
         attributes["_variables"] = [v for v in tracked if id(v) not in ours]
         try:
             yield
@@ -138,7 +138,8 @@ class InstalledClipping:
             attributes["_variables"] = tracked
 
     @property
-    def _variables(self) -> list[Any]:
+    def variables(self) -> list[Any]:
+        """The variables that this added to the optimizer."""
         return [*self._state.values(), self._records]
 
     def records(self, first: int, last: int) -> np.ndarray:
@@ -163,7 +164,7 @@ class InstalledClipping:
             return
         for owner, name in self._overridden:
             vars(owner).pop(name, None)
-        for variable in self._variables:
+        for variable in self.variables:
             self._optimizer._untrack_variable(variable)
         _keras.registry(model).pop("clipping", None)
         _keras.retrace(model)
@@ -173,6 +174,12 @@ def installed_clipping(model: keras.Model) -> InstalledClipping | None:
     """Return what clips the gradients of the model now, or None."""
     reference = _keras.registry(model).get("clipping")
     return None if reference is None else reference()
+
+
+def own_variables(model: keras.Model) -> list[Any]:
+    """Return the variables that clipping has added to the model's optimizer."""
+    installed = installed_clipping(model)
+    return [] if installed is None else installed.variables
 
 
 def global_norm(gradients: Sequence[Any]) -> Any:
@@ -253,7 +260,8 @@ def _read(variable: Any) -> Any:
     return tf.convert_to_tensor(variable.value)
 
 
-def _scope(optimizer: Any) -> contextlib.AbstractContextManager[Any]:
+def strategy_scope(optimizer: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return the scope in which the optimizer's variables are made."""
     strategy = getattr(optimizer, "_distribution_strategy", None)
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 
