@@ -4,6 +4,7 @@
 """
 
 import copy
+import inspect
 import math
 import weakref
 from collections.abc import Callable
@@ -35,7 +36,9 @@ class RunWriter(Protocol):
 def registry(model: keras.Model) -> dict[str, Any]:
     """Return what our callbacks share about `model`, so that their order does not matter.
 
-    Keys: `"recorder"`, a weak reference to the `Callback` that records the run;
+    Keys: `"callbacks"`, weak references to our callbacks in the order in which they were given;
+    `"recorder"`, one to the `Callback` that records the run; `"resumer"`, one to the `Callback`
+    with a method `resume`;
     `"learning_rate"`, the `InstalledRate`; `"clipping"`, a weak reference to the
     `InstalledClipping` of `_keras_clipping`. No value may hold the model, which would then never
     be freed.
@@ -55,6 +58,22 @@ def find_recorder(callback: "Callback") -> Any:
     # Keras gives one object to all callbacks of a `fit`; an earlier fit's recorder has another.
     same_fit = recorder is not None and recorder.params is callback.params
     return recorder if same_fit else None
+
+
+def stateful_callbacks(callback: "Callback") -> dict[str, Any]:
+    """Return our callbacks of the same `fit` that have a `state_dict`, by a name for each.
+
+    They are known once `fit` has given all callbacks its parameters.
+    """
+    found: dict[str, Any] = {}
+    for reference in registry(callback.model).get("callbacks", []):
+        other = reference()
+        if other is None or other.params is not callback.params or other is callback:
+            continue
+        if hasattr(other, "state_dict"):
+            name = type(other).__name__
+            found[f"{name}:{sum(key.startswith(name) for key in found)}"] = other
+    return found
 
 
 def check_model(model: Any, caller: str) -> None:
@@ -108,6 +127,14 @@ def global_seed() -> int | None:
     return get_random_seed()
 
 
+def describe_architecture(model: keras.Model) -> Any:
+    """Return the configuration of the layers as JSON data, or None if the model has none."""
+    try:
+        return _plain(model.get_config())
+    except Exception:  # a subclassed model's `get_config` may raise anything
+        return None
+
+
 def describe_model(model: keras.Model) -> dict[str, Any]:
     """Return what a reader wants to know about a compiled model, as JSON data."""
     return {
@@ -153,6 +180,9 @@ class Callback(keras.callbacks.Callback):
     must not carry that model, its numbers or its open run along.
     """
 
+    #: Arguments that a run may change when it is resumed.
+    free_arguments: frozenset[str] = frozenset({"log_dir", "update_freq", "keep_installed"})
+
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "Callback":
@@ -168,6 +198,21 @@ class Callback(keras.callbacks.Callback):
         """Accept a compiled Keras 3 model."""
         check_model(model, type(self).__name__)
         super().set_model(model)
+        known = [ref for ref in registry(model).get("callbacks", []) if ref() not in (None, self)]
+        registry(model)["callbacks"] = [*known, weakref.ref(self)]
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Let the callback that resumes the run do so first, whatever the order of the list."""
+        reference = registry(self.model).get("resumer")
+        resumer = None if reference is None else reference()
+        if resumer is not None and resumer.params is self.params:
+            resumer.resume()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the class and the arguments that decide about training, as JSON data."""
+        bound = inspect.signature(type(self)).bind(*self._arguments[0], **self._arguments[1])
+        fixed = {k: v for k, v in bound.arguments.items() if k not in self.free_arguments}
+        return {"class": type(self).__name__, **_plain(fixed)}
 
 
 class InstalledRate:

@@ -210,18 +210,20 @@ class PercentileClipping(_keras.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Check that this is the only one of its kind."""
+        super().on_train_begin(logs)
         installed = _keras_clipping.installed_clipping(self.model)
         if installed is not self._installed:
             if installed is not None:
                 installed.uninstall(self.model)
             raise ValueError(f"Two clippings in one `fit`: pass one {type(self).__name__}.")
-        self._curves.begin_attempt(_keras.count_updates(self.model))
+        self._begin(_keras.count_updates(self.model))  # a run that is resumed has made some
+        self._curves.begin_attempt(self._first)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start counting the updates of the epoch."""
         updates = _keras.count_updates(self.model)
         if self._recorded == self._first:
-            self._begin(updates)  # a checkpoint may have been restored since `set_model`
+            self._begin(updates)  # another callback may have restored a checkpoint
         self._epoch_start = updates
         self._last_batch = -1
 

@@ -84,6 +84,9 @@ class WarmupThenDecay(_keras.Callback):
     Source: playbook L1-L7, H8.
     """
 
+    # The length may grow when a run goes on.
+    free_arguments = _keras.Callback.free_arguments | {"total_steps"}
+
     def __init__(
         self,
         *,
@@ -196,7 +199,7 @@ class WarmupThenDecay(_keras.Callback):
                 f"Received: {shapes}."
             )
         multiplier = check_number("multiplier", float(state["multiplier"]), minimum=0.0)
-        if self._installed is None:
+        if self._installed is None or self._schedule is None:
             self._loaded = multiplier
         else:
             self.multiplier = multiplier
@@ -215,6 +218,7 @@ class WarmupThenDecay(_keras.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Fix the schedule, now that the length of the run is known."""
+        super().on_train_begin(logs)
         model = self.model
         installed = self._installed
         if _keras.registry(model).get("learning_rate") is not installed or installed is None:

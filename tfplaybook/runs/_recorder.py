@@ -87,6 +87,7 @@ class RunRecorder(_keras.Callback):
         self._events = EventWriter(self.directory)
         self._pending: list[tuple[str, int, float]] = []
         self._last: dict[str, tuple[int, int]] = {}
+        self._reported: set[str] = set()
         self._epochs = 0
         self._start_step = 0
 
@@ -98,8 +99,13 @@ class RunRecorder(_keras.Callback):
     def scalar(self, name: str, step: int, value: float) -> None:
         """Record that `name` was `value` after `step` updates.
 
-        What another callback has reported already in this epoch is left out.
+        A metric that a callback reports here is its own: the logs of an epoch, where it may stand
+        with an older value, add nothing to its curve.
         """
+        self._reported.add(name)
+        self._record(name, step, value)
+
+    def _record(self, name: str, step: int, value: float) -> None:
         if self._last.get(name) == (self._epochs, step):
             return
         self._last[name] = (self._epochs, step)
@@ -119,6 +125,7 @@ class RunRecorder(_keras.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Write `run.json` and mark the start of this attempt in `curves.jsonl`."""
+        super().on_train_begin(logs)
         step = _keras.count_updates(self.model)
         self.directory.mkdir(parents=True, exist_ok=True)
         earlier = read_info(self.directory)
@@ -133,6 +140,7 @@ class RunRecorder(_keras.Callback):
         self._curves.begin_attempt(step)
         self._events.begin_attempt(step)
         self._last.clear()
+        self._reported.clear()
         self._epochs = 0
         self._start_step = step
 
@@ -153,7 +161,8 @@ class RunRecorder(_keras.Callback):
         """Record the metrics of the epoch."""
         step = self._step()
         for name, value in _numbers(logs or {}):
-            self.scalar(name, step, value)
+            if name not in self._reported:
+                self._record(name, step, value)
         self.flush()
         self._epochs += 1
 

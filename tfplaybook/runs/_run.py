@@ -11,6 +11,7 @@ from tfplaybook.runs._curves import Curve, read_curves
 
 FORMAT = 1
 INFO_FILE_NAME = "run.json"
+CHECKPOINTS_FOLDER_NAME = "checkpoints"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,183 @@
+"""A training in which everything that a checkpoint holds decides about the result.
+
+Run as a script it trains, killed with SIGKILL after so many seconds of training if asked to, and
+writes what came out into `<directory>/outcome.npz`.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+import pipelines
+import tfplaybook as pb
+from tfplaybook import _keras_state
+
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+if ON_TENSORFLOW:
+    import tensorflow as tf
+
+EPOCHS = 12
+STEPS = 12
+BATCH = 8
+
+
+class GlobalNoise(keras.layers.Layer):
+    """Noise from the global generator, as an unseeded `keras.random` call draws it."""
+
+    def call(self, x, training=False):
+        if not training or not ON_TENSORFLOW:  # traced JAX functions refuse unseeded noise
+            return x
+        return x + 0.1 * keras.random.normal(keras.ops.shape(x))
+
+
+class HostNoise(keras.callbacks.Callback):
+    """Noise from the generators of NumPy and Python, as in a callback of the user's."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        bias = self.model.layers[-1].bias
+        bias.assign(bias + 0.01 * np.random.normal() + 0.01 * random.random())
+
+
+def make_model(*, run_eagerly=False):
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            GlobalNoise(),
+            keras.layers.Dense(16, activation="relu"),
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.Dropout(0.3),
+            keras.layers.GaussianNoise(0.1),
+            keras.layers.Dense(1),
+        ]
+    )
+    optimizer = keras.optimizers.AdamW(
+        0.02, use_ema=True, ema_momentum=0.9, gradient_accumulation_steps=2
+    )
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        optimizer, initial_scale=16.0, dynamic_growth_steps=50
+    )
+    model.compile(optimizer, loss="mse", metrics=["mae"], run_eagerly=run_eagerly)
+    return model
+
+
+def make_data():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(150, 6)).astype("float32")
+    return x, (x[:, :1] * 2 + 0.3 * generator.normal(size=(150, 1))).astype("float32")
+
+
+def augment(x, y, seed):
+    import tensorflow as tf
+
+    return x + 0.1 * tf.random.stateless_normal(x.shape, seed), y
+
+
+def train(directory, *, epochs=EPOCHS, callbacks=(), run_eagerly=False, **options):
+    """Train or go on, and return the model, its checkpoint callback and its state at the end.
+
+    The state is the one before `fit` puts the averages into the weights.
+    """
+    x, y = make_data()
+    # 18 steps of data against 12 of an epoch: epochs start in the middle of the set.
+    data = pipelines.training_pipeline((x, y), batch_size=BATCH, seed=1, map=augment)
+    model = make_model(run_eagerly=run_eagerly)
+    checkpoint = pb.callbacks.RetrospectiveCheckpoint(
+        directory, monitor="val_loss", keep_best=3, data=data, **options
+    )
+    last = {}
+
+    class Last(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            last["state"] = _keras_state.capture(self.model)
+
+    rolling = pb.callbacks.Rolling(window=10, min_history=3)
+    model.fit(
+        data,
+        epochs=epochs,
+        steps_per_epoch=STEPS,
+        shuffle=False,
+        verbose=0,
+        validation_data=(x[:50], y[:50]),
+        callbacks=[
+            # Before and after the checkpoint, since the order must not matter.
+            pb.runs.RunRecorder(directory),
+            pb.callbacks.WarmupThenDecay(
+                warmup_steps=9, total_steps=EPOCHS * STEPS // 2, update_freq="batch"
+            ),
+            checkpoint,
+            pb.callbacks.PercentileClipping(percentile=60, threshold=rolling),
+            keras.callbacks.ReduceLROnPlateau(patience=EPOCHS),
+            HostNoise(),
+            Last(),
+            *callbacks,
+        ],
+    )
+    return model, checkpoint, last.get("state")
+
+
+def outcome(directory):
+    """Everything that a run leaves on disk: the curves, and what is in the checkpoints."""
+    curves = {
+        name: (curve.steps.tolist(), curve.values.tolist())
+        for name, curve in pb.runs.load_run(directory).curves.items()
+    }
+    reader = pb.runs.CheckpointReader(os.path.join(directory, "checkpoints"))
+    checkpoints = {}
+    for entry in reader.entries():
+        loaded = reader.load(entry.step)
+        arrays = {name: (a.dtype.name, a.tobytes()) for name, a in loaded.arrays.items()}
+        checkpoints[entry.step] = (entry.metrics, entry.resumable, loaded.record, arrays)
+    return curves, checkpoints
+
+
+class Clock(keras.callbacks.Callback):
+    """Time the training after its first step, and kill this process so many seconds after that."""
+
+    def __init__(self, kill_after):
+        super().__init__()
+        self.kill_after = kill_after
+        self.start = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.start is not None:
+            return
+        self.start = time.perf_counter()
+        if self.kill_after is not None:
+            timer = threading.Timer(self.kill_after, os.kill, (os.getpid(), signal.SIGKILL))
+            timer.daemon = True
+            timer.start()
+
+    def on_train_end(self, logs=None):
+        self.seconds = time.perf_counter() - (self.start or time.perf_counter())
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory")
+    parser.add_argument("--kill-after", type=float)
+    options = parser.parse_args()
+    if ON_TENSORFLOW:
+        tf.config.experimental.enable_op_determinism()
+    clock = Clock(options.kill_after)
+    model, checkpoint, _ = train(options.directory, callbacks=[clock])
+    weights = {str(i): w for i, w in enumerate(model.get_weights())}
+    np.savez(os.path.join(options.directory, "weights.npz"), **weights)
+    sys.stdout.write(
+        json.dumps({"resumed_step": checkpoint.resumed_step, "seconds": clock.seconds})
+    )
+
+
+if __name__ == "__main__":
+    main()

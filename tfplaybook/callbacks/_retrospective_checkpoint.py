@@ -1,0 +1,413 @@
+"""`RetrospectiveCheckpoint`: keeps the best checkpoints of a run, and resumes it exactly."""
+
+import functools
+import os
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfplaybook import _keras, _keras_state
+from tfplaybook._arguments import check_count
+from tfplaybook.callbacks._best import BestCheckpoint
+from tfplaybook.callbacks._data_position import DataPosition
+from tfplaybook.callbacks._evaluation import Evaluation
+from tfplaybook.callbacks._evaluation_history import EvaluationHistory
+from tfplaybook.callbacks._monitors import check_reported, make_monitors
+from tfplaybook.callbacks._periodic_evaluation import PeriodicEvaluation
+from tfplaybook.callbacks._preemption import PreemptionNotice
+from tfplaybook.callbacks._resumable_run import ResumableRun, describe_configuration
+from tfplaybook.callbacks._training_state import Camera, Snapshot, pack, unpack
+from tfplaybook.hosts import Host, current_host
+from tfplaybook.runs import AnyOf, BestN, LatestN, RetentionPolicy
+from tfplaybook.runs._retention import check_policy
+
+# By directory, how to give back what a `fit` has taken: one that was interrupted does not, and may
+# be gone while its last checkpoint is still being written.
+_taken: dict[Path, Callable[[], None]] = {}
+
+
+class RetrospectiveCheckpoint(_keras.Callback):
+    """Keep the best checkpoints of a run to choose from afterwards, and resume it bit for bit.
+
+    Train for a fixed number of steps, save at each evaluation, choose when training is over (I8):
+    that needs no early stopping, and another metric can still be chosen by. At the end of every
+    epoch everything that decides the next step is saved in `directory/checkpoints`, and what
+    `keep_best` and `keep` do not ask for is deleted, except the latest. Make an epoch an evaluation
+    interval with `tfplaybook.callbacks.plan_epochs`.
+
+    **Resume.** Run the same script again and training goes on after the last whole epoch on disk;
+    with `data` at the exact example, so that weights, curves and best checkpoints are those of a
+    run that was never stopped. A run that has ended is not trained again. With more `epochs` it is
+    continued; a learning-rate schedule whose length is that of the run is then stretched over the
+    new length from there on (H7). A changed model, optimizer, callback or pipeline is an error
+    that shows the difference. A second process on the directory is refused. SIGTERM, the notice of
+    preemption, ends `fit` after the present step; the epoch that it interrupts is repeated.
+
+    What is saved: weights and statistics (those of batch norm averaged over replicas, J2),
+    optimizers with slots, averages, accumulators and loss scale, the seeds of Keras, NumPy and
+    Python, the state of our other callbacks, the position in `data`, and all evaluations. What is
+    not: the state of callbacks that are not of tfplaybook, of TensorFlow's own generators, and of
+    data that is not passed as `data`.
+
+    Saving stops training only for the copy to the host's memory; files are written meanwhile. They
+    appear by rename when they are on the disk, with checksums; a damaged checkpoint is skipped with
+    a warning, and the one before it taken.
+
+    Examples:
+        >>> import tempfile, keras, numpy as np, tfplaybook as pb
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> checkpoint = pb.callbacks.RetrospectiveCheckpoint(
+        ...     tempfile.mkdtemp(), monitor="loss", keep_best=2, restore_best=True)
+        >>> history = model.fit(np.ones((8, 2)), np.ones(8), batch_size=4, epochs=5, verbose=0,
+        ...                     callbacks=[checkpoint])
+        >>> checkpoint.best.step
+        10
+
+    Args:
+        directory: The run directory, which may be that of a `tfplaybook.runs.RunRecorder`. Inside
+            `tfplaybook.search.QuasiRandomSearch` each execution has its own, and this is not used.
+        monitor: The metric that ranks checkpoints, such as `"val_loss"`; or several, each of which
+            keeps its own best ones.
+        mode: `"min"`, `"max"`, or `"auto"` for what the name says; one word, or one per monitor.
+        keep_best: Checkpoints to keep for each monitor, at least 0.
+        keep: A policy of `tfplaybook.runs`, such as `EveryNSteps(10_000)`, for more to keep.
+        data: The pipeline that is passed to `fit`: an object with a variable `start_step`, read
+            when an iteration begins, such as a `pipelines.TrainingPipeline`.
+        evaluation: A `PeriodicEvaluation`, not in `callbacks` as well, whose evaluations are ranked
+            and saved instead of the epochs' metrics.
+        restore_best: Whether to give the model the best weights, by the first monitor, at train
+            end.
+        host: Who this process is among those that train together; found out by default. Only the
+            first writes. All must see the same directory.
+
+    Raises:
+        ValueError: At construction for a bad argument. When `fit` starts: the directory belongs
+            to another process, the configuration has changed, or the model does not fit the
+            checkpoint. At the first evaluation: `monitor` is not among its metrics.
+        OSError: A checkpoint could not be written; raised at the next save, or at train end.
+
+    Source: playbook I1, I8, J1-J3, D11, H2.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        monitor: str | Sequence[str],
+        mode: str | Sequence[str] = "auto",
+        keep_best: int = 3,
+        keep: RetentionPolicy | None = None,
+        data: Any = None,
+        evaluation: PeriodicEvaluation | None = None,
+        restore_best: bool = False,
+        host: Host | None = None,
+    ):
+        super().__init__()
+        self.directory = None if directory is None else Path(directory)
+        self.restore_best = restore_best
+        self._monitors = make_monitors(monitor, mode)
+        check_count("keep_best", keep_best, minimum=0)
+        self._keep = AnyOf(
+            [
+                LatestN(1) if keep is None else check_policy("keep", keep),
+                *(BestN(keep_best, m.name, m.mode) for m in self._monitors if keep_best),
+            ]
+        )
+        self._data = data
+        self._position = DataPosition(data)
+        self._evaluation = _check_evaluation(evaluation)
+        self._host = host
+        self._notice = PreemptionNotice()
+        self._run: ResumableRun | None = None
+        self._history = EvaluationHistory()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._resumed = False
+        self._resumed_step: int | None = None
+        self._first_step = self._first_epoch = self._epoch = 0
+        self._batches = 0
+        self._evaluated: Evaluation | None = None
+        self._pending: Snapshot | None = None
+        self._logs: Mapping[str, Any] = {}
+        self._camera = Camera()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _keras.Callback:
+        # A dataset cannot be copied, and is the same for all trials of a search.
+        memo[id(self._data)] = self._data
+        return super().__deepcopy__(memo)
+
+    def for_execution(self, directory: Path) -> None:
+        """Use the run directory of one execution of a search."""
+        self.directory = directory
+
+    @property
+    def best(self) -> BestCheckpoint | None:
+        """The best evaluation by the first monitor, or None before there is one."""
+        monitor = self._monitors[0]
+        found = self._history.best(monitor)
+        if found is None:
+            return None
+        step, value = found
+        return BestCheckpoint(
+            monitor=monitor.name,
+            mode=monitor.mode,
+            value=value,
+            step=step,
+            last_step=self._history.steps[-1],
+            evaluations=len(self._history.curve(monitor.name)),
+        )
+
+    @property
+    def resumed_step(self) -> int | None:
+        """Updates that the run had made when it was resumed, or None for a new one."""
+        return self._resumed_step
+
+    @property
+    def preempted(self) -> bool:
+        """Whether a SIGTERM has ended the last `fit`."""
+        return self._notice.received
+
+    def set_model(self, model: keras.Model) -> None:
+        """Announce that this callback puts back the state of a run."""
+        super().set_model(model)
+        self._begin()
+        _keras.registry(model)["resumer"] = weakref.ref(self)
+        if self._evaluation is not None:
+            self._evaluation.on_evaluation = self._on_evaluation
+            self._evaluation.set_model(model)
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Take the parameters of `fit`."""
+        super().set_params(params)
+        if self._evaluation is not None:
+            self._evaluation.set_params(params)
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Listen for a notice of preemption."""
+        super().on_train_begin(logs)
+        if not self._resumed:
+            _keras.registry(self.model)["resumer"]()._release()
+            raise ValueError(
+                f"Two {type(self).__name__} in one `fit`: pass one, with several monitors."
+            )
+        self._notice.listen()
+        if self._evaluation is not None:
+            self._evaluation.on_train_begin(logs)
+
+    def resume(self) -> None:
+        """Open the run and go on where it was stopped, before any callback of ours begins."""
+        if self._resumed:
+            return
+        self._resumed = True
+        model = self.model
+        self._run = run = self._open()
+        try:
+            self._put_back(model, run)
+        except BaseException:
+            self._release()
+            raise
+        run.host.barrier("resumed")
+
+    def _open(self) -> ResumableRun:
+        if self.directory is None:
+            raise ValueError(
+                f"{type(self).__name__} needs a `directory`, except inside `QuasiRandomSearch`, "
+                "which has one for each execution."
+            )
+        path = self.directory.resolve()
+        _taken.pop(path, _nothing)()
+        run = ResumableRun(self.directory, self._keep, self._host or current_host())
+        _taken[path] = functools.partial(_give_back, run, self._notice, self._position)
+        return run
+
+    def _put_back(self, model: keras.Model, run: ResumableRun) -> None:
+        _keras_state.build_optimizer(model)
+        callbacks = _keras.stateful_callbacks(self)
+        configuration = describe_configuration(model, callbacks, self._data, self.params["steps"])
+        self._position.begin()
+        self._history = EvaluationHistory()
+        checkpoint = run.load_latest()
+        if checkpoint is None:
+            run.start(configuration)
+        else:
+            run.check_configuration(configuration)
+            self._history = unpack(model, callbacks, checkpoint.arrays)
+            self._resumed_step = checkpoint.entry.step
+            self._first_epoch = checkpoint.record["epoch"]
+            epochs = self.params["epochs"]
+            has_ended = self._first_epoch >= epochs or run.has_finished(epochs)
+            model._initial_epoch = epochs if has_ended else self._first_epoch
+            if not has_ended and not self._position.seek(checkpoint.record["data_step"]):
+                self._warn_about_data()
+        self._first_step = _keras.count_updates(model)
+        self._epoch = self._first_epoch
+
+    def _warn_about_data(self) -> None:
+        warnings.warn(
+            f"The run in {self.directory} goes on after epoch {self._first_epoch}, but its data "
+            "starts anew, since `data` was not passed: the order and the augmentation of the first "
+            "epochs come again. Pass the pipeline as `data` to go on at the exact example.",
+            stacklevel=2,
+        )
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Save the epoch before, which all callbacks have seen by now."""
+        # `fit` has read it; left there, the next `fit` would skip epochs.
+        self.model._initial_epoch = None
+        self._save_pending()
+        self._epoch = epoch
+        self._batches = 0
+        self._evaluated = None
+        if self._evaluation is not None:
+            self._evaluation.on_epoch_begin(epoch, logs)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Let the evaluation know."""
+        if self._evaluation is not None:
+            self._evaluation.on_train_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Evaluate when it is time, and stop after a notice of preemption."""
+        self._batches = batch + 1
+        if self._evaluation is not None:
+            self._evaluation.on_train_batch_end(batch, logs)
+        if self._notice.received:
+            self.model.stop_training = True
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Average the batch statistics over replicas before they are used (J2)."""
+        _keras_state.average_batch_norm(self.model)
+
+    def _on_evaluation(self, evaluation: Evaluation) -> None:
+        self._evaluated = evaluation
+        is_last_batch = self._batches == self.params["steps"]
+        if is_last_batch or self._pending is not None:
+            return  # saved as what the epoch ends with
+        snapshot = self._camera.take(self.model, evaluation.step)
+        self._save(snapshot, evaluation.metrics, epoch=None)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Copy what decides the next step."""
+        if self._evaluation is not None:
+            self._evaluation.on_epoch_end(epoch, logs)
+        steps = self.params["steps"]
+        if self._notice.received:
+            self.model.stop_training = True
+            if steps is not None and self._batches < steps:
+                return  # it is repeated: the data can be sought to the beginning of an epoch
+        self._position.advance(self._batches)
+        updates = _keras.count_updates(self.model)
+        if updates <= self._first_step:
+            # A custom train step with optimizers of its own never moves the compiled one's counter.
+            updates = (epoch + 1) * self._batches
+        self._epoch = epoch + 1
+        # The optimizer puts the averages into the weights when `fit` ends, so the copy is made
+        # now; but callbacks further down the list are still to see the epoch.
+        self._pending = self._camera.take(self.model, updates)
+        self._logs = {} if logs is None else logs
+
+    def _save_pending(self) -> None:
+        """Save the end of an epoch, with what callbacks further down have done to rate and logs."""
+        snapshot, self._pending = self._pending, None
+        if snapshot is None:
+            return
+        metrics: Mapping[str, float]
+        if self._evaluation is None:
+            metrics = _scalars(self._logs)
+        elif self._evaluated is not None and self._evaluated.step == snapshot.step:
+            metrics = self._evaluated.metrics
+        else:
+            metrics = {}
+        self._save(snapshot.with_present_rate(self.model), metrics, epoch=self._epoch)
+        if self._evaluation is None or metrics:
+            missing = check_reported(self._monitors, metrics)
+            if missing and self._epoch == self._first_epoch + 1:
+                warnings.warn(
+                    f"The first epoch is not ranked. {missing}",
+                    stacklevel=2,
+                )
+
+    def _save(
+        self, snapshot: "Snapshot", metrics: Mapping[str, float], *, epoch: int | None
+    ) -> None:
+        assert self._run is not None
+        if metrics:
+            self._history.add(snapshot.step, metrics)
+        self._run.save(
+            snapshot.step,
+            pack(snapshot, _keras.stateful_callbacks(self), self._history),
+            metrics=metrics,
+            resumable=epoch is not None,
+            record={
+                "epoch": epoch,
+                "data_step": None if epoch is None else self._position.step,
+                "monitors": [monitor._asdict() for monitor in self._monitors],
+                "uses_average": self._uses_average,
+            },
+        )
+
+    @property
+    def _uses_average(self) -> bool:
+        return self._evaluation is not None and self._evaluation.uses_average
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Wait for the last checkpoint; choose the best."""
+        model = self.model
+        model._initial_epoch = None
+        try:
+            if self._evaluation is not None:
+                self._evaluation.on_train_end(logs)
+            self._save_pending()
+            assert self._run is not None
+            if self._notice.received:
+                warnings.warn(
+                    f"SIGTERM has ended the training after epoch {self._epoch} of "
+                    f"{self.params['epochs']}. Run the script again to go on from there.",
+                    stacklevel=2,
+                )
+            else:
+                self._run.finish(self.params["epochs"])
+            # The others read what the first has written.
+            self._run.host.barrier("saved")
+            if self.restore_best and not self._notice.received:
+                self._run.restore_best(model, self._monitors[0])
+        finally:
+            self._release()
+        best = self.best
+        if best is not None and best.is_early and not self._notice.received:
+            warnings.warn(str(best), stacklevel=2)
+
+    def _release(self) -> None:
+        assert self.directory is not None
+        _taken.pop(self.directory.resolve(), _nothing)()
+
+
+def _give_back(run: ResumableRun, notice: PreemptionNotice, position: DataPosition) -> None:
+    """Give back the signal, the beginning of the data and the directory."""
+    notice.close()
+    position.give_back()
+    run.close()
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _scalars(logs: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+
+
+def _check_evaluation(evaluation: Any) -> PeriodicEvaluation | None:
+    if evaluation is None or isinstance(evaluation, PeriodicEvaluation):
+        return evaluation
+    raise TypeError(
+        "`evaluation` must be a tfplaybook.callbacks.PeriodicEvaluation. Received: "
+        f"{evaluation!r:.80}."
+    )
