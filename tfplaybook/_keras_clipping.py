@@ -184,6 +184,12 @@ def global_norm(gradients: Sequence[Any]) -> Any:
 
 
 def _sum_of_squares(gradient: Any) -> Any:
+    if keras.backend.backend() == "jax":
+        import jax
+
+        # Adam squares the gradient as well. XLA would compute one square for both and write it to
+        # memory, which is most of the cost of a wide network that is only monitored.
+        gradient = jax.lax.optimization_barrier(gradient)
     if keras.backend.backend() != "tensorflow":
         return ops.sum(ops.square(ops.cast(gradient, "float32")))
     import tensorflow as tf
