@@ -87,9 +87,9 @@ def run_worker(task: str, options: argparse.Namespace) -> dict:
     """Measure in a new process, since a process has one backend."""
     parts = ["--parts"] if options.parts else []
     turns = ["--turns", str(options.turns)]
+    networks = ["--networks", *options.networks]
     done = subprocess.run(
-        [sys.executable, __file__, "--worker", task, *turns, *parts]
-        + ["--networks", *options.networks],
+        [sys.executable, __file__, "--worker", task, *turns, *parts, *networks],
         env={
             **os.environ,
             "TF_CPP_MIN_LOG_LEVEL": "3",

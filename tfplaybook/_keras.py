@@ -6,7 +6,7 @@
 import copy
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -27,6 +27,9 @@ class RunWriter(Protocol):
 
     def histogram(self, name: str, step: int, values: Any) -> None:
         """Record how `values` were distributed after `step` optimizer updates, for TensorBoard."""
+
+    def chart(self, title: str, names: Sequence[str]) -> None:
+        """Let TensorBoard draw the named curves in one chart."""
 
     def flush(self) -> None:
         """Put on disk what was recorded."""

@@ -314,7 +314,7 @@ def _check_strategy(model: keras.Model, optimizer: Any, caller: str) -> None:
         return
     accumulation = optimizer.gradient_accumulation_steps
     for unsupported, reason, fix in (
-        (model.jit_compile, "jit_compile=True", "jit_compile=False"),
+        (model.jit_compile, "jit_compile=True (keras#19005)", "jit_compile=False"),
         (
             model.steps_per_execution > 1,
             f"steps_per_execution={model.steps_per_execution} (keras#19246)",
