@@ -1,15 +1,18 @@
 """What clipping costs: milliseconds per step over no clipping, against Keras' and AutoClip's way.
 
 The variants of a network train at the same time in one process, each in its own `fit`, and take
-turns of a few steps. The medians are over turns, each compared with the turn of no clipping beside
-it. Processor time, of all threads together, is what a busy machine disturbs least. `none (again)`
-is an A/A control that shows the noise. TensorFlow, TensorFlow with XLA and JAX run in processes of
-their own.
+turns of a few steps, in a new order in each round. All differences are taken within a round and are
+shares of the step without clipping; the median over the rounds comes with its 95% interval. So the
+verdict on the goal, at most so much over Keras' `global_clipnorm`, is `met` or `missed` where the
+whole interval is, and otherwise `open`: measure more turns. Processor time, of all threads
+together, is what a busy machine disturbs least. `none (again)` is an A/A control. TensorFlow,
+TensorFlow with XLA and JAX run in processes of their own.
 
 `AutoClip sort` is the published method inside the step: the percentile of all norms so far, by
 sorting a history as long as a run of 10,000 steps.
 
-Run: python benchmarks/bench_clipping.py [--quick] [--long] [--on ...] [--networks ...]
+Run: python benchmarks/bench_clipping.py [--quick] [--turns N] [--parts] [--long] [--on ...]
+    [--networks ...]
 """
 
 import argparse
@@ -18,50 +21,75 @@ import os
 import statistics
 import subprocess
 import sys
-import threading
-import time
+from functools import partial
 
-NETWORKS = ("small CNN", "MLP, 4.8M weights", "transformer")
+from _paired import CLOCKS, Turns, make_clock, median, run_together
+
+# The network, and how much of its step the clipping may cost more than Keras' own.
+GOALS = {"small CNN": 0.05, "MLP, 4.8M weights": 0.03, "transformer": 0.03}
+KERAS = "Keras global_clipnorm"
 VARIANTS = (
     "none",
     "none (again)",
-    "Keras global_clipnorm",
+    KERAS,
     "AutoClip sort",
     "PercentileClipping",
     "PercentileClipping, monitor_only",
 )
+FIXED, FIXED_MONITOR = "a number as threshold", "a number, monitor_only"
+PARTS = {
+    "norm and ring": (FIXED_MONITOR, "none"),
+    "scale": (FIXED, FIXED_MONITOR),
+    "percentile": ("PercentileClipping", FIXED),
+    "all": ("PercentileClipping", "none"),
+}
 BACKENDS = ("tensorflow", "xla", "jax")
 HISTORY_STEPS = 10_000
-TURN_STEPS = 10
+TURN_STEPS = 4
+LAP_STEPS = 1_000
+LAPS = 100
+
+Times = dict[str, dict[str, list[float]]]  # variant, clock: milliseconds per step of every turn
 
 
 def main() -> None:
     """Measure and print a table per backend."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="6 turns, not 40")
+    parser.add_argument("--quick", action="store_true", help="12 turns")
+    parser.add_argument("--turns", type=int, default=150, help="turns of each variant")
+    parser.add_argument("--parts", action="store_true", help="also where the time goes")
     parser.add_argument("--long", action="store_true", help="also 100,000 steps of a tiny network")
-    parser.add_argument("--on", nargs="+", default=BACKENDS, choices=BACKENDS)
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=NETWORKS)
+    parser.add_argument("--on", nargs="*", default=BACKENDS, choices=BACKENDS)
+    parser.add_argument("--networks", nargs="+", default=tuple(GOALS), choices=tuple(GOALS))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    turns = 6 if options.quick else 40
+    options.turns = 12 if options.quick else options.turns
     if options.worker == "long":
         print(json.dumps(measure_long()))
     elif options.worker:
-        found = {name: measure(name, options.worker, turns) for name in options.networks}
+        variants = [*VARIANTS, FIXED, FIXED_MONITOR] if options.parts else VARIANTS
+        found = {
+            name: measure(name, options.worker, options.turns, variants)
+            for name in options.networks
+        }
         print(json.dumps(found))
     else:
         for backend in options.on:
-            show(backend, run_worker(backend, options), turns)
+            times = run_worker(backend, options)
+            show(backend, times, options.turns)
+            if options.parts:
+                show_parts(backend, times)
         if options.long:
             show_long(run_worker("long", options))
 
 
 def run_worker(task: str, options: argparse.Namespace) -> dict:
     """Measure in a new process, since a process has one backend."""
-    quick = ["--quick"] if options.quick else []
+    parts = ["--parts"] if options.parts else []
+    turns = ["--turns", str(options.turns)]
+    networks = ["--networks", *options.networks]
     done = subprocess.run(
-        [sys.executable, __file__, "--worker", task, *quick, "--networks", *options.networks],
+        [sys.executable, __file__, "--worker", task, *turns, *parts, *networks],
         env={
             **os.environ,
             "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -76,38 +104,66 @@ def run_worker(task: str, options: argparse.Namespace) -> dict:
     return json.loads(done.stdout)
 
 
-def show(backend: str, milliseconds: dict[str, dict[str, list[list[float]]]], turns: int) -> None:
-    """Print one row per network and variant."""
+def over(times: Times, variant: str, other: str, clock: str):
+    """Return how much more of the step without clipping a variant takes than another."""
+    step = statistics.median(times["none"][clock])
+    pairs = zip(times[variant][clock], times[other][clock], strict=True)
+    return median([(one - two) / step for one, two in pairs])
+
+
+def show(backend: str, networks: dict[str, Times], turns: int) -> None:
+    """Print one row per network, variant and clock."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{backend}: {turns} turns of {TURN_STEPS} steps")
-    headers = ("network", "clipping", "ms/step", "over none", "CPU ms/step", "over none")
+    headers = ("network", "clipping", "clock", "ms/step", "over none", "over Keras", "goal")
     for header in headers:
-        table.add_column(header, justify="left" if header in ("network", "clipping") else "right")
-    for network, by_variant in milliseconds.items():
-        for variant, by_clock in by_variant.items():
-            cells = []
-            for values, base in zip(by_clock, by_variant["none"], strict=True):
-                share = statistics.median(v / b - 1.0 for v, b in zip(values, base, strict=True))
-                cells += [f"{statistics.median(values):.2f}", f"{share:+.1%}"]
-            table.add_row(
-                network if variant == "none" else "",
-                variant,
-                *cells,
-                end_section=variant == VARIANTS[-1],
-            )
-    Console(width=100).print(table)
+        table.add_column(header, justify="left" if header in headers[:3] else "right")
+    for network, times in networks.items():
+        for variant in times:
+            for clock in CLOCKS:
+                first = clock == next(iter(CLOCKS))
+                against_keras = over(times, variant, KERAS, clock)
+                goal = GOALS[network]
+                judged = variant.startswith("PercentileClipping")
+                table.add_row(
+                    network if first and variant == "none" else "",
+                    variant if first else "",
+                    clock,
+                    f"{statistics.median(times[variant][clock]):.2f}",
+                    "" if variant == "none" else str(over(times, variant, "none", clock)),
+                    str(against_keras) if judged else "",
+                    f"{against_keras.verdict(goal)} (+{goal:.0%})" if judged else "",
+                    end_section=not first and variant == list(times)[-1],
+                )
+    Console(width=130).print(table)
 
 
-def measure(network: str, backend: str, turns: int) -> dict[str, list[list[float]]]:
-    """Return, for every variant, the milliseconds per step of every turn: by wall clock, of CPU."""
+def show_parts(backend: str, networks: dict[str, Times]) -> None:
+    """Print where the processor time goes, as shares of the step without clipping."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{backend}: where the processor time goes")
+    for header in ("network", *PARTS):
+        table.add_column(header, justify="left" if header == "network" else "right")
+    for network, times in networks.items():
+        shares = [over(times, *pair, "CPU") for pair in PARTS.values()]
+        table.add_row(network, *(str(share) for share in shares))
+    Console(width=130).print(table)
+
+
+def measure(network: str, backend: str, turns: int, variants: list[str]) -> Times:
+    """Return the milliseconds per step of every turn of every variant."""
     import keras
 
-    order = Turns(len(VARIANTS))
-    clocks = [make_clock(order, index) for index in range(len(VARIANTS))]
-    threads = []
-    for variant, clock in zip(VARIANTS, clocks, strict=True):
+    order = Turns(len(variants))
+    # A turn for compiling comes before those that count.
+    steps = (turns + 1) * TURN_STEPS
+    clocks = [make_clock(order, index, TURN_STEPS) for index in range(len(variants))]
+    fits = []
+    for variant, clock in zip(variants, clocks, strict=True):
         keras.utils.set_random_seed(0)
         model, data = build(network)
         model.compile(
@@ -115,83 +171,30 @@ def measure(network: str, backend: str, turns: int) -> dict[str, list[list[float
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             jit_compile=backend != "tensorflow",
         )
-        callbacks = [clock, *clipping(variant)]
-        # One warm-up turn, in which the step is compiled, comes before those that count.
-        steps = (turns + 1) * TURN_STEPS
-        threads.append(
-            threading.Thread(
-                target=model.fit,
-                args=(endless(*data),),
-                kwargs={
-                    "steps_per_epoch": steps,
-                    "callbacks": callbacks,
-                    "shuffle": False,
-                    "verbose": 0,
-                },
+        fits.append(
+            partial(
+                model.fit,
+                endless(*data),
+                steps_per_epoch=steps,
+                callbacks=[*clipping(variant), clock],
+                shuffle=False,
+                verbose=0,
             )
         )
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return {variant: clock.turns for variant, clock in zip(VARIANTS, clocks, strict=True)}
-
-
-class Turns:
-    """Lets `count` threads run one after the other."""
-
-    def __init__(self, count: int):
-        self._count = count
-        self._now = 0
-        self._changed = threading.Condition()
-
-    def wait(self, index: int) -> None:
-        """Return when it is the turn of thread `index`."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._now == index)
-
-    def end(self) -> None:
-        """Let the next thread run."""
-        with self._changed:
-            self._now = (self._now + 1) % self._count
-            self._changed.notify_all()
-
-
-def make_clock(order: Turns, index: int):
-    """Return a callback that takes turns and times them."""
-    import keras
-
-    class Clock(keras.callbacks.Callback):
-        def __init__(self):
-            super().__init__()
-            self._start = 0.0, 0.0
-            self.turns: list[list[float]] = [[], []]
-
-        def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-            if batch % TURN_STEPS == 0:
-                order.wait(index)
-                self._start = time.perf_counter(), time.process_time()
-
-        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-            if batch % TURN_STEPS < TURN_STEPS - 1:
-                return
-            float(logs["loss"])  # the device may still be at work on the last step
-            now = time.perf_counter(), time.process_time()
-            if batch >= TURN_STEPS:
-                for turns, start, end in zip(self.turns, self._start, now, strict=True):
-                    turns.append(1000.0 * (end - start) / TURN_STEPS)
-            order.end()
-
-    return Clock()
+    run_together(fits)
+    return {variant: clock.turns for variant, clock in zip(variants, clocks, strict=True)}
 
 
 def clipping(variant: str) -> list:
     """Return the callbacks of the variant."""
     import tfplaybook as pb
 
-    if not variant.startswith("PercentileClipping"):
-        return []
-    return [pb.callbacks.PercentileClipping(monitor_only="monitor_only" in variant)]
+    monitor_only = "monitor_only" in variant
+    if variant in (FIXED, FIXED_MONITOR):
+        return [pb.callbacks.PercentileClipping(threshold=1.0, monitor_only=monitor_only)]
+    if variant.startswith("PercentileClipping"):
+        return [pb.callbacks.PercentileClipping(monitor_only=monitor_only)]
+    return []
 
 
 def optimizer(variant: str):
@@ -199,7 +202,7 @@ def optimizer(variant: str):
     import keras
     from keras import ops
 
-    if variant == "Keras global_clipnorm":
+    if variant == KERAS:
         return keras.optimizers.Adam(1e-4, global_clipnorm=1.0)
     if variant != "AutoClip sort":
         return keras.optimizers.Adam(1e-4)
@@ -276,50 +279,56 @@ def endless(x, y):
     return batches()
 
 
-def measure_long() -> dict[str, list[float]]:
-    """Return the seconds of each 10,000 of 100,000 steps of a tiny network, with and without."""
+def measure_long() -> Times:
+    """Return the milliseconds per step of every lap of 100,000 steps, with and without clipping."""
     import keras
     import numpy as np
 
     import tfplaybook as pb
 
-    class Lap(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            self.start = time.perf_counter()
-
-        def on_epoch_end(self, epoch, logs=None):
-            laps.append(time.perf_counter() - self.start)
-
-    seconds = {}
+    order = Turns(2)
+    clocks, fits = [make_clock(order, index, LAP_STEPS) for index in range(2)], []
     x, y = np.ones((8, 4), "float32"), np.ones((8, 1), "float32")
-    for name in ("none", "PercentileClipping"):
-        laps: list[float] = []
+    for clock, callbacks in zip(clocks, ([], [pb.callbacks.PercentileClipping()]), strict=True):
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
         model.compile("sgd", "mse", steps_per_execution=50)
-        callbacks = [] if name == "none" else [pb.callbacks.PercentileClipping()]
-        model.fit(
-            endless(x, y),
-            steps_per_epoch=10_000,
-            epochs=10,
-            callbacks=[*callbacks, Lap()],
-            shuffle=False,
-            verbose=0,
+        fits.append(
+            partial(
+                model.fit,
+                endless(x, y),
+                steps_per_epoch=(LAPS + 1) * LAP_STEPS,
+                callbacks=[*callbacks, clock],
+                shuffle=False,
+                verbose=0,
+            )
         )
-        seconds[name] = laps
-    return seconds
+    run_together(fits)
+    return dict(zip(("none", "PercentileClipping"), (clock.turns for clock in clocks), strict=True))
 
 
-def show_long(seconds: dict[str, list[float]]) -> None:
-    """Print the time of a step in each tenth of 100,000 steps."""
+def show_long(times: Times) -> None:
+    """Print the time of a step in each tenth of 100,000 steps, and the slope of the difference."""
     from rich.console import Console
     from rich.table import Table
+    from scipy.stats import theilslopes
 
-    table = Table(title="tensorflow, a tiny network: us/step in each 10,000 of 100,000 steps")
+    table = Table(title="tensorflow, a tiny network: CPU us/step in each 10,000 of 100,000 steps")
+    tenth = LAPS // 10
     for column in ("clipping", *(f"{10 * lap}k" for lap in range(1, 11))):
         table.add_column(column, justify="left" if column == "clipping" else "right")
-    for name, laps in seconds.items():
-        table.add_row(name, *(f"{100.0 * lap:.0f}" for lap in laps))
-    Console(width=100).print(table)
+    curves = {name: [1000.0 * lap for lap in clocks["CPU"]] for name, clocks in times.items()}
+    curves["difference"] = [
+        ours - none for none, ours in zip(curves["none"], curves["PercentileClipping"], strict=True)
+    ]
+    for name, laps in curves.items():
+        tenths = [statistics.median(laps[i : i + tenth]) for i in range(0, LAPS, tenth)]
+        table.add_row(name, *(f"{value:.0f}" for value in tenths))
+    Console(width=130).print(table)
+    slope, _, low, high = (LAPS * value for value in theilslopes(curves["difference"]))
+    print(
+        f"Growth of the difference over the run: {slope:+.1f} us/step [{low:+.1f}, {high:+.1f}], "
+        f"{'constant' if low <= 0.0 <= high else 'not constant'} (Theil-Sen, 95%)."
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import copy
 import inspect
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -28,6 +28,9 @@ class RunWriter(Protocol):
 
     def histogram(self, name: str, step: int, values: Any) -> None:
         """Record how `values` were distributed after `step` optimizer updates, for TensorBoard."""
+
+    def chart(self, title: str, names: Sequence[str]) -> None:
+        """Let TensorBoard draw the named curves in one chart."""
 
     def flush(self) -> None:
         """Put on disk what was recorded."""

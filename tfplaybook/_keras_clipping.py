@@ -187,18 +187,27 @@ def global_norm(gradients: Sequence[Any]) -> Any:
 
     In float32 it overflows above 1.8e19, and is infinite then like that of an infinite gradient.
     """
-    return ops.sqrt(ops.sum(ops.stack([_sum_of_squares(g) for g in gradients if g is not None])))
+    present = [gradient for gradient in gradients if gradient is not None]
+    if keras.backend.backend() == "jax":
+        import jax
 
-
-def _sum_of_squares(gradient: Any) -> Any:
+        # Adam squares the gradient as well. XLA would compute one square for both and write it to
+        # memory, which is most of the cost of a wide network that is only monitored.
+        present = [jax.lax.optimization_barrier(gradient) for gradient in present]
     if keras.backend.backend() != "tensorflow":
-        return ops.sum(ops.square(ops.cast(gradient, "float32")))
+        squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in present]
+        return ops.sqrt(ops.sum(ops.stack(squares)))
     import tensorflow as tf
 
-    if isinstance(gradient, tf.IndexedSlices):
-        gradient = _distinct_rows(gradient)
     # One kernel and no temporary of the gradient's size, unlike the sum of the square.
-    return 2.0 * tf.nn.l2_loss(tf.cast(gradient, tf.float32))
+    halves = [tf.nn.l2_loss(tf.cast(_dense(gradient), tf.float32)) for gradient in present]
+    return tf.sqrt(2.0 * tf.add_n(halves))
+
+
+def _dense(gradient: Any) -> Any:
+    import tensorflow as tf
+
+    return _distinct_rows(gradient) if isinstance(gradient, tf.IndexedSlices) else gradient
 
 
 def _distinct_rows(gradient: Any) -> Any:
@@ -316,7 +325,7 @@ def _check_strategy(model: keras.Model, optimizer: Any, caller: str) -> None:
         return
     accumulation = optimizer.gradient_accumulation_steps
     for unsupported, reason, fix in (
-        (model.jit_compile, "jit_compile=True", "jit_compile=False"),
+        (model.jit_compile, "jit_compile=True (keras#19005)", "jit_compile=False"),
         (
             model.steps_per_execution > 1,
             f"steps_per_execution={model.steps_per_execution} (keras#19246)",

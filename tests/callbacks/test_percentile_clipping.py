@@ -9,6 +9,7 @@ import copy
 import gc
 import math
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -384,6 +385,18 @@ def train_on_replicas(replicas):
         assert_same(model, clipping, Reference(skip=[3]))
         assert "check_finite" not in vars(scaled)
 
+    keras.config.set_dtype_policy("mixed_float16")
+    with strategy.scope():
+        model = network(
+            keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(RATE), initial_scale=16.0)
+        )
+    assert {layer.compute_dtype for layer in model.layers} == {"float16"}
+    x = X.copy()
+    x[3 * BATCH + BATCH - 1] = 1e5  # overflows in float16, on the last replica
+    clipping = PercentileClipping(threshold=RULE)
+    model.fit(x, Y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[clipping])
+    assert_same(model, clipping, Reference(skip=[3]), rtol=0.01, atol=0.01)
+
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("replicas", [2, 4])
@@ -560,11 +573,27 @@ def test_writes_curves_and_the_histogram_for_tensorboard(tmp_path):
     np.testing.assert_allclose(
         [event.tensor_proto.float_val[0] for event in norms], clipping.norms[11::12]
     )
+    (chart,) = drawn_together(events)
+    assert [tag for tag in events.Tags()["tensors"] if re.search("|".join(chart.tag), tag)] == [
+        "gradient_norm",
+        "clip_threshold",
+    ]
     (histogram,) = events.Tensors("gradient_norm_log10")
     low, high, count = tensor_util.make_ndarray(histogram.tensor_proto).T
     assert count.sum() == UPDATES
     assert low[0] == pytest.approx(np.log10(clipping.norms.min()))
     assert high[-1] == pytest.approx(np.log10(clipping.norms.max()))
+
+
+def drawn_together(events):
+    """The charts of several curves that TensorBoard shows under "Custom Scalars"."""
+    from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+
+    name = metadata.CONFIG_SUMMARY_TAG
+    assert events.SummaryMetadata(name).plugin_data.plugin_name == metadata.PLUGIN_NAME
+    (event,) = events.Tensors(name)
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    return [chart.multiline for category in layout.category for chart in category.chart]
 
 
 def test_a_threshold_from_an_earlier_run_clips_the_first_step(tmp_path):
@@ -757,15 +786,23 @@ def test_refuses_an_optimizer_that_applies_gradients_in_its_own_way():
         def apply(self, grads, trainable_variables=None):
             self._iterations.assign_add(1)
 
+    class Batches(keras.callbacks.Callback):
+        count = 0
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self.count += 1
+
+    batches = Batches()
     with pytest.raises(ValueError, match="PercentileClipping clipped nothing: Own was updated"):
-        fit(network(Own(RATE), run_eagerly=True), [PercentileClipping()])
+        fit(network(Own(RATE), run_eagerly=True), [PercentileClipping(), batches])
+    assert batches.count == 1
 
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("options", "accumulation", "message"),
     [
-        ({"jit_compile": True}, None, "jit_compile=True"),
+        ({"jit_compile": True}, None, r"jit_compile=True \(keras#19005\)"),
         ({"steps_per_execution": 2}, None, r"steps_per_execution=2 \(keras#19246\)"),
         ({}, 2, r"gradient_accumulation_steps=2 \(keras#20582\)"),
     ],

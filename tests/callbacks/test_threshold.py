@@ -51,7 +51,7 @@ def test_rolling_is_the_percentile_of_the_last_norms(window, min_history, percen
     percentile=st.floats(0.1, 99.9),
 )
 def test_percentile_of_is_numpy_percentile(norms, empty, percentile):
-    history = np.array(norms + [-math.inf] * empty, "float32")
+    history = np.array(norms + [-math.inf] * max(empty, 2 - len(norms)), "float32")
     found = float(ops.convert_to_numpy(percentile_of(history, len(norms), percentile)))
     expected = np.percentile(np.array(norms), percentile)
     assert abs(found - expected) <= 2e-6 * max(norms)

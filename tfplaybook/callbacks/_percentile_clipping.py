@@ -48,7 +48,8 @@ class PercentileClipping(_keras.Callback):
     `clip_threshold` of the last update of the epoch (infinite while nothing is clipped), and the
     `clipped_fraction` of the epoch's updates; the same as curves, by default with every update, in
     the run of a `tfplaybook.runs.RunRecorder` in the same `fit`, or in `log_dir`; there also, at
-    train end, the histogram `gradient_norm_log10` of all norms. `norms`, `thresholds` and `steps`
+    train end, the histogram `gradient_norm_log10` of all norms, and in TensorBoard's tab "Custom
+    Scalars" norm and threshold in one chart. `norms`, `thresholds` and `steps`
     have one entry per update, `plot()` draws them, and `advice` says what they mean; it is also
     given as a warning at train end.
 
@@ -234,7 +235,8 @@ class PercentileClipping(_keras.Callback):
         batches = max(1, batch - self._last_batch)
         self._last_batch = batch
         self._batches_pending += batches
-        if self._batches_pending + batches > self._installed.capacity:
+        not_seen_yet = not self._installed.called  # the first step calls it, while it is traced
+        if not_seen_yet or self._batches_pending + batches > self._installed.capacity:
             self._drain(self.model)
 
     def _drain(self, model: keras.Model) -> None:
@@ -283,6 +285,8 @@ class PercentileClipping(_keras.Callback):
         for writer in self._curves.writers(self):
             if self._curves.every is None:
                 _write(writer, self._recorded, norm, threshold)
+            if self._epoch_start == self._first:
+                writer.chart("Gradient clipping", (NORM_CURVE, "clip_threshold"))
             writer.scalar("clipped_fraction", self._recorded, clipped_fraction)
             writer.flush()
 

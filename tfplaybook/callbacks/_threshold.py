@@ -160,11 +160,11 @@ def _empty_history(length: int) -> dict[str, np.ndarray]:
 def _remember(state: State, norm: Any) -> State:
     """Write a finite norm over the oldest one of the ring."""
     history, count = state["history"], state["count"]
+    length = history.shape[0]
     finite = ops.isfinite(norm)
-    place = ops.reshape(ops.mod(count, history.shape[0]), (1, 1))
-    written = ops.reshape(ops.where(finite, norm, ops.take(history, place[0, 0])), (1,))
+    written = ops.logical_and(ops.equal(ops.arange(length), ops.mod(count, length)), finite)
     return {
-        "history": ops.scatter_update(history, place, written),
+        "history": ops.where(written, norm, history),
         "count": count + ops.cast(finite, "int32"),
     }
 
@@ -177,20 +177,21 @@ def percentile_of(history: Any, count: Any, percentile: float) -> Any:
     would ever be learnt; it means that nothing is clipped.
 
     Args:
-        history: Norms in any order and -inf in empty places, float32 of shape (length,).
+        history: Norms in any order and -inf in empty places, float32 of shape (length,), at
+            least 2.
         count: Number of norms in it, integer of shape ().
         percentile: In (0, 100).
     """
     length = history.shape[0]
     fraction_above = 1.0 - percentile / 100.0
     largest = ops.top_k(history, min(length, math.ceil(fraction_above * (length - 1)) + 2))[0]
-    last = ops.maximum(count, 1) - 1
-    position = fraction_above * ops.cast(last, "float32")
-    above = ops.cast(ops.floor(position), "int32")
-    below = ops.minimum(above + 1, ops.cast(last, "int32"))
-    weight = position - ops.floor(position)
-    high, low = ops.take(largest, above), ops.take(largest, below)
-    value = high - weight * (high - low)
+    position = fraction_above * ops.cast(ops.maximum(count, 1) - 1, "float32")
+    above = ops.minimum(ops.floor(position), float(length - 2))  # in float32, 1 - 1e-9 is 1
+    weight = position - above
+    pair = ops.slice(largest, ops.reshape(ops.cast(above, "int32"), (1,)), (2,))
+    # A single norm has an empty place below it.
+    below = ops.where(weight > 0.0, weight * (pair[0] - pair[1]), 0.0)
+    value = pair[0] - below
     return ops.where(value > 0.0, value, math.inf)
 
 

@@ -4,7 +4,7 @@ import datetime
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,10 @@ class RunRecorder(_keras.Callback):
     def histogram(self, name: str, step: int, values: np.ndarray) -> None:
         """Record for TensorBoard how `values` were distributed after `step` updates."""
         self._events.histogram(name, step, values)
+
+    def chart(self, title: str, names: Sequence[str]) -> None:
+        """Let TensorBoard draw the named curves in one chart."""
+        self._events.chart(title, names)
 
     def flush(self) -> None:
         """Put on disk what was recorded."""
