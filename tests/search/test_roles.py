@@ -48,9 +48,11 @@ class TestPlan:
         ]
         assert plan.studies[1].roles.configuration == {"optimizer": "adam"}
         assert set(plan.studies[0].roles.nuisance) == {"activation", "dropout", *RATES}
-        text = str(plan).splitlines()
-        assert text[0].startswith("optimizer=nesterov: 12 trials over activation, ")
-        assert text[2] == "Every conclusion holds for width=32 only (C1)."
+        assert str(plan).splitlines() == [
+            f"optimizer=nesterov: 12 trials over activation, {RATES[0]}, dropout",
+            f"optimizer=adam: 12 trials over activation, dropout, {RATES[1]}",
+            "Every conclusion holds for width=32 only (C1).",
+        ]
 
     def test_one_joint_study(self):
         roles = Roles(scientific=["optimizer", "activation"])

@@ -1,5 +1,6 @@
 """The bookkeeping of `QuasiRandomSearch`, with a hypermodel that scores without training."""
 
+import json
 import math
 import os
 import signal
@@ -107,6 +108,17 @@ def test_a_killed_process_loses_the_trial_that_ran_and_no_other(tmp_path, make_t
         "0002",
         "0003",
     ]
+
+
+def test_a_study_of_format_1_goes_on(make_tuner, parabola, tmp_path, read_study):
+    make_tuner(parabola, max_trials=2).search(verbose=0)
+    study = read_study()
+    del study["roles"], study["enqueued"]
+    (tmp_path / "study" / "study.json").write_text(json.dumps({**study, "format": 1}))
+    tuner = make_tuner(parabola)
+    tuner.search(verbose=0)
+    assert parabola.seen == [tuner.oracle.point(index) for index in range(4)]
+    assert read_study()["format"] == 2
 
 
 def test_overwrite_starts_afresh(make_tuner, parabola, tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 from tfplaybook._keras_tuner import HyperParameter
 from tfplaybook.search._values import Value
 
+Entry = dict[str, Any]
 Key = tuple[str, tuple[tuple[str, tuple[Value, ...]], ...]]
 
 
@@ -20,7 +21,7 @@ def key_of(hyperparameter: HyperParameter) -> Key:
     return hyperparameter.name, tuple(conditions)
 
 
-def key_of_entry(entry: Mapping[str, Any]) -> Key:
+def key_of_entry(entry: Entry) -> Key:
     """Return the same for KerasTuner's configuration of a hyperparameter, as `study.json` has it.
 
     >>> parent = {"class_name": "Parent", "config": {"name": "optimizer", "values": ["adam"]}}
@@ -48,6 +49,32 @@ def _with_conditions(key: Key) -> str:
     name, conditions = key
     parents = (f"{parent}={'|'.join(map(str, values))}" for parent, values in conditions)
     return f"{name} ({', '.join(parents)})" if conditions else name
+
+
+def reachable(entries: Mapping[Key, Entry]) -> list[Key]:
+    """Return which hyperparameters of a space can exist.
+
+    One whose parent is fixed at another value, or does not offer the value, cannot.
+    """
+    return [key for key in entries if _may_exist(key, entries)]
+
+
+def _may_exist(key: Key, entries: Mapping[Key, Entry]) -> bool:
+    return all(
+        any(
+            _can_take(entries[parent], values) and _may_exist(parent, entries)
+            for parent in entries
+            if parent[0] == name and parent != key
+        )
+        or all(parent[0] != name for parent in entries)
+        for name, values in key[1]
+    )
+
+
+def _can_take(parent: Entry, values: tuple[Any, ...]) -> bool:
+    config = parent["config"]
+    possible = [config["value"]] if parent["class_name"] == "Fixed" else config.get("values")
+    return possible is None or any(value in possible for value in values)
 
 
 def refuse_ambiguous_names(space: Iterable[HyperParameter]) -> None:

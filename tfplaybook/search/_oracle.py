@@ -6,6 +6,7 @@ replaced by rename, and can tell everything else from (seed, index).
 """
 
 import collections
+import dataclasses
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -375,7 +376,9 @@ class QuasiRandomOracle(kt.Oracle):
         self._begun = True
 
     def _describe(self) -> StudyFile:
-        return self._study or StudyFile(
+        if self._study is not None:
+            return dataclasses.replace(self._study, max_trials=self.max_trials)
+        return StudyFile(
             objective={"name": self.objective.name, "direction": self.objective.direction},
             seed=self.seed,
             start_index=self.start_index,
@@ -411,7 +414,8 @@ class QuasiRandomOracle(kt.Oracle):
     def _write_trial(self, trial: Trial) -> None:
         folder = trial_folder(_keras_tuner.project_directory(self), trial.trial_id)
         folder.mkdir(exist_ok=True)
-        replace_json(folder / FILE_NAME, trial.get_state())
+        # Twice in every trial, and the space is the most of it.
+        replace_json(folder / FILE_NAME, trial.get_state(), indent=None)
 
     def _count_failures(self, trial: Trial) -> None:
         self._failures_in_a_row = self._failures_in_a_row + 1 if has_failed(trial) else 0

@@ -12,7 +12,7 @@ from tfplaybook import _keras_tuner
 from tfplaybook._arguments import check_count
 from tfplaybook._files import check_entries
 from tfplaybook._keras_tuner import Fixed, SearchSpace
-from tfplaybook.search._identity import Key, key_of, labels
+from tfplaybook.search._identity import Key, key_of, key_of_entry, labels, reachable
 from tfplaybook.search._sequence import LARGEST_ENUMERATED, Point, configurations, is_constant
 from tfplaybook.search._values import Value, check_value
 
@@ -126,7 +126,7 @@ class Roles:
                     f"Received {list(roles.scientific)}. Sample them in one study: `joint=True` "
                     "(C5)."
                 )
-            return Plan(studies=(PlannedStudy("joint", roles, max_trials, None),))
+            return Plan(studies=(_planned("joint", roles, space, max_trials, None),))
         if len(cases) > max_trials:
             raise ValueError(
                 "`max_trials` must be at least the number of scientific configurations, "
@@ -134,7 +134,7 @@ class Roles:
             )
         each = max_trials // len(cases)
         if joint or not scientific:
-            return Plan(studies=(PlannedStudy("joint", roles, each * len(cases), each),))
+            return Plan(studies=(_planned("joint", roles, space, each * len(cases), each),))
         known = _labels(pinned)
         studies = []
         for case in cases:
@@ -144,7 +144,7 @@ class Roles:
                 if key_of(h) in scientific and all(c.is_active(case) for c in h.conditions)
             }
             confined = dataclasses.replace(roles, configuration=configuration)
-            studies.append(PlannedStudy(_folder_name(configuration), confined, each, each))
+            studies.append(_planned(_folder_name(configuration), confined, space, each, each))
         return Plan(studies=tuple(studies))
 
     def resolved(self, space: kt.HyperParameters) -> "Roles":
@@ -174,7 +174,8 @@ class Roles:
                 f"Every hyperparameter must have a role. Received none for {rest}. Add them to "
                 "`nuisance`, or leave `nuisance` out: it is then all that have no other role."
             )
-        return dataclasses.replace(self, nuisance=(*(self.nuisance or ()), *rest))
+        given = [known[key] for key, role in role_of.items() if role == "nuisance"]
+        return dataclasses.replace(self, nuisance=(*given, *rest))
 
     def pinned(self, space: kt.HyperParameters) -> SearchSpace:
         """Return `space` with the fixed hyperparameters, and the configuration, as constants.
@@ -233,6 +234,7 @@ class PlannedStudy:
     Args:
         name: A name for its folder: its scientific configuration, or `"joint"`.
         roles: What to pass to `QuasiRandomSearch` as `roles`.
+        nuisance: The nuisance hyperparameters that exist in it.
         max_trials: What to pass as `max_trials`.
         trials_per_configuration: How many trials each scientific configuration gets in it; None if
             a scientific hyperparameter is continuous.
@@ -240,6 +242,7 @@ class PlannedStudy:
 
     name: str
     roles: Roles
+    nuisance: tuple[str, ...]
     max_trials: int
     trials_per_configuration: int | None
 
@@ -271,7 +274,7 @@ class Plan:
     def __str__(self) -> str:
         lines = []
         for study in self.studies:
-            over = ", ".join(study.roles.nuisance or ()) or "nothing"
+            over = ", ".join(study.nuisance) or "nothing"
             line = f"{study.name}: {study.max_trials} trials over {over}"
             if study.name == "joint":
                 each = study.trials_per_configuration
@@ -293,6 +296,16 @@ def declared_space(
 
     _keras_tuner.explore(build, known.copy, add)
     return known
+
+
+def _planned(
+    name: str, roles: Roles, space: kt.HyperParameters, max_trials: int, each: int | None
+) -> PlannedStudy:
+    entries = {key_of_entry(e): e for e in roles.pinned(space).get_config()["space"]}
+    known = labels(entries)
+    existing = {known[key] for key in reachable(entries)}
+    nuisance = tuple(label for label in roles.nuisance or () if label in existing)
+    return PlannedStudy(name, roles, nuisance, max_trials, each)
 
 
 def _labels(space: kt.HyperParameters) -> dict[Key, str]:

@@ -1,11 +1,6 @@
 """Names of the hyperparameters of a study, where several under different parents share one (C4)."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from tfplaybook.search._identity import Key, key_of_entry, labels
-
-Entry = dict[str, Any]
+from tfplaybook.search._identity import Entry, Key, key_of_entry, labels, reachable
 
 
 def named_entries(*sources: list[Entry]) -> list[tuple[str, Entry]]:
@@ -20,22 +15,4 @@ def named_entries(*sources: list[Entry]) -> list[tuple[str, Entry]]:
         found = {key_of_entry(entry): entry for entry in source}
         entries |= {key: entry for key, entry in found.items() if key[0] not in known}
     named = labels(entries)
-    return [(named[key], entry) for key, entry in entries.items() if _may_exist(key, entries)]
-
-
-def _may_exist(key: Key, entries: Mapping[Key, Entry]) -> bool:
-    return all(
-        any(
-            _can_take(entries[parent], values) and _may_exist(parent, entries)
-            for parent in entries
-            if parent[0] == name and parent != key
-        )
-        or all(parent[0] != name for parent in entries)
-        for name, values in key[1]
-    )
-
-
-def _can_take(parent: Entry, values: tuple[Any, ...]) -> bool:
-    config = parent["config"]
-    possible = [config["value"]] if parent["class_name"] == "Fixed" else config.get("values")
-    return possible is None or any(value in possible for value in values)
+    return [(named[key], entries[key]) for key in reachable(entries)]
