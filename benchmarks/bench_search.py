@@ -197,7 +197,7 @@ def network(u: Points) -> Points:
 SURFACES: dict[str, tuple[Callable[[Points], Points], int]] = {
     "Branin": (branin, 2),
     "Hartmann6": (hartmann6, 6),
-    "network, infeasible region": (network, 5),
+    "network": (network, 5),
 }
 
 
