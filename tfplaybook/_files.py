@@ -17,13 +17,14 @@ _EXCERPT_LENGTH = 80
 _NON_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
-def replace_json(path: Path, content: Any) -> None:
+def replace_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
     """Write `content` as JSON so that `path` holds either the old or the new text, never a part.
 
     Written beside, flushed to the disk, then renamed: a process killed at any moment leaves the
-    old file as it was. Strict JSON: a NaN inside is a `ValueError`.
+    old file as it was. Strict JSON: a NaN inside is a `ValueError`. Without an `indent` Python
+    writes it several times faster.
     """
-    text = json.dumps(content, indent=1, allow_nan=False)
+    text = json.dumps(content, indent=indent, allow_nan=False)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("w", encoding="utf-8") as file:

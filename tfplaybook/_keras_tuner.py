@@ -6,7 +6,7 @@ here too.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from keras_tuner.src.engine import tuner_utils
 PRIVATE_PARTS: tuple[tuple[Any, str], ...] = (
     (kt.Oracle, "_project_dir"),
     (kt.HyperParameters, "_exists"),
+    (kt.HyperParameters, "ensure_active_values"),
+    (kt.Tuner, "_activate_all_conditions"),
     (kt.Tuner, "_build_and_fit_model"),
     (kt.Tuner, "_build_hypermodel"),
     (kt.Tuner, "_configure_tensorboard_dir"),
@@ -35,6 +37,85 @@ PRIVATE_PARTS: tuple[tuple[Any, str], ...] = (
     (tuner_utils, "SaveBestEpoch"),
     (tuner_utils, "TunerCallback"),
 )
+
+
+class SearchSpace(kt.HyperParameters):
+    """A `kt.HyperParameters` in which one name under different parents keeps its value.
+
+    KerasTuner tells hyperparameters apart by name and conditions but keeps values by name. Its own
+    `ensure_active_values` removes the value of a name when any hyperparameter of that name is
+    inactive, or draws one from the global generator.
+    """
+
+    @classmethod
+    def of(cls, hyperparameters: kt.HyperParameters) -> "SearchSpace":
+        """Return a copy of `hyperparameters` as a search space."""
+        return cls.from_config(hyperparameters.get_config())
+
+    def copy(self) -> "SearchSpace":
+        """Return a search space with the same hyperparameters and values."""
+        return SearchSpace.of(self)
+
+    def ensure_active_values(self) -> None:
+        """Keep the values that active hyperparameters can take; others get their defaults."""
+        before = self.values
+        self.values: dict[str, Any] = {}
+        for hyperparameter in self.space:
+            if self.is_active(hyperparameter):
+                value = before.get(hyperparameter.name)
+                kept = value is not None and _can_take(hyperparameter, value)
+                self.values[hyperparameter.name] = value if kept else hyperparameter.default
+
+
+def explore(
+    build: Callable[[kt.HyperParameters], Any],
+    get_space: Callable[[], kt.HyperParameters],
+    update_space: Callable[[kt.HyperParameters], None],
+) -> None:
+    """Build once within each conditional scope, so that all hyperparameters become known.
+
+    KerasTuner's own way draws random values and never ends when a scope cannot be reached.
+    """
+    seen: list[list[Any]] = [[]]
+    waiting: list[list[Any]] = [[]]
+    while waiting:
+        scope = waiting.pop(0)
+        hp = get_space()
+        hp.ensure_active_values()
+        if not all(_activate(hp, condition) for condition in scope):
+            continue
+        hp.ensure_active_values()
+        build(hp)
+        update_space(hp)
+        for inner in (*hp.active_scopes, *hp.inactive_scopes):
+            if inner not in seen:
+                seen.append(inner)
+                if inner in hp.inactive_scopes:
+                    waiting.append(inner)
+
+
+def _activate(hp: kt.HyperParameters, condition: Any) -> bool:
+    """Give the condition's parent, and the parents of that, a value under which it holds."""
+    if condition.is_active(hp.values):
+        return True
+    parents = [parent for parent in hp.space if parent.name == condition.name]
+    for parent in sorted(parents, key=lambda parent: not hp.is_active(parent)):
+        possible = [value for value in condition.values if _can_take(parent, value)]
+        if possible and all(_activate(hp, above) for above in parent.conditions):
+            hp.values[condition.name] = possible[0]
+            return True
+    return False
+
+
+def _can_take(hyperparameter: HyperParameter, value: Any) -> bool:
+    if isinstance(hyperparameter, Int | Float):
+        return (
+            isinstance(value, int | float)
+            and hyperparameter.min_value <= value <= hyperparameter.max_value
+        )
+    if isinstance(hyperparameter, Fixed):
+        return value == hyperparameter.value
+    return not hasattr(hyperparameter, "values") or value in hyperparameter.values
 
 
 def project_directory(oracle: kt.Oracle) -> Path:
@@ -73,6 +154,7 @@ class ExecutionTuner(kt.Tuner):
     """A `kt.Tuner` whose executions run one by one under the control of a subclass."""
 
     _execution_seed: int | None = None
+    _execution_trial: str | None = None
 
     def check_built(self, model: Any) -> None:
         """Raise if `model`, which the hypermodel returned for the default values, is unfit."""
@@ -80,6 +162,9 @@ class ExecutionTuner(kt.Tuner):
     def populate_space(self) -> None:
         """Ask the hypermodel for the search space, and check the models that it builds."""
         self._populate_initial_space()
+
+    def _activate_all_conditions(self) -> None:
+        explore(self.hypermodel.build, self.oracle.get_space, self.oracle.update_space)
 
     def _populate_initial_space(self) -> None:
         if self.hypermodel is None:
@@ -115,11 +200,11 @@ class ExecutionTuner(kt.Tuner):
         """Build the trial's model from `seed` and fit it; returns what `HyperModel.fit` does."""
         self._configure_tensorboard_dir(callbacks, trial, execution)
         callbacks.append(tuner_utils.TunerCallback(self, trial))
-        self._execution_seed = seed
+        self._execution_seed, self._execution_trial = seed, trial.trial_id
         try:
             return self._build_and_fit_model(trial, *args, callbacks=callbacks, **kwargs)
         finally:
-            self._execution_seed = None
+            self._execution_seed = self._execution_trial = None
 
     def _build_hypermodel(self, hp: kt.HyperParameters) -> keras.Model:
         # Here, since KerasTuner clears the session just before, and the Keras seed with it.
@@ -127,5 +212,6 @@ class ExecutionTuner(kt.Tuner):
             keras.utils.set_random_seed(self._execution_seed)
         model = super()._build_hypermodel(hp)
         # Ahead of training, so that a hyperparameter which came too late costs no trial.
-        self.oracle.update_space(hp)
+        if self._execution_trial is not None:
+            self.oracle.update_space(hp, found_in=f"`build` of trial {self._execution_trial}")
         return model

@@ -93,6 +93,22 @@ def test_the_unstable_training_is_rescued_by_warmup_and_by_clipping(tmp_path):
         assert (runs / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_optimizers_are_compared_at_their_own_learning_rates(tmp_path):
+    done = run(EXAMPLES / "compare_optimizers.py", "--trials", 5, "--epochs", 2, cwd=tmp_path)
+    assert done.stderr == ""
+    study = pb.studies.load(tmp_path / "studies" / "optimizers")
+    assert [trial.values["optimizer"] for trial in study.trials] == ["nesterov", "adam"] * 2
+    for trial in study.trials:
+        assert f"learning_rate (optimizer={trial.values['optimizer']})" in trial.values
+    for pair in (study.trials[:2], study.trials[2:]):
+        assert len({trial.values["dropout"] for trial in pair}) == 1
+    assert "2 for each configuration" in done.stdout
+    for name in ("nesterov", "adam"):
+        assert re.search(rf"{name}: 2 trials, 0 infeasible, best val_loss [\d.]+ at", done.stdout)
+    assert "Every conclusion holds for width=128 only (C1)." in done.stdout
+    assert (study.path / "isolation_optimizer.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_readme_runs_as_written(tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
     assert len(blocks) == 2

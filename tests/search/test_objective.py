@@ -51,8 +51,8 @@ def test_one_objective_only(objective):
         resolve_objective(objective)
 
 
-def history_of(epochs, objective="val_loss"):
-    history = ObjectiveHistory(resolve_objective(objective))
+def history_of(epochs, objective="val_loss", **options):
+    history = ObjectiveHistory(resolve_objective(objective), **options)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     model.stop_training = False
@@ -88,6 +88,13 @@ def test_a_non_finite_objective_or_loss_ends_the_training(logs, divergence):
     history = history_of([{"loss": 1.0, "val_loss": 1.0}, logs])
     assert history.divergence == divergence
     assert history.model.stop_training == (divergence is not None)
+
+
+def test_an_absurdly_large_value_is_divergence():
+    epochs = [{"loss": 9.0, "val_loss": -9.0}, {"loss": 10.0, "val_loss": 1.0}]
+    history = history_of(epochs, divergence_threshold=10.0)
+    assert history.divergence == "loss became 10.0 at step 0"
+    assert history.history().epoch == [0]
 
 
 @pytest.mark.parametrize(

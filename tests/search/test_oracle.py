@@ -119,28 +119,29 @@ class TestPoints:
                     assert point[name] == coordinate
         assert sum(point["optimizer"] == "sgd" for point in points) == 32
 
-    def test_one_name_under_two_parents_is_refused(self):
-        hp = kt.HyperParameters()
-        hp.Choice("optimizer", ["sgd", "adam"])
-        hp.Float("lr", 0.0, 1.0, parent_name="optimizer", parent_values=["sgd"])
-        hp.Float("lr", 0.0, 2.0, parent_name="optimizer", parent_values=["adam"])
-        with pytest.raises(NotImplementedError, match=r"\['lr'\].*adam_learning_rate"):
-            QuasiRandomOracle("val_loss", 4, hyperparameters=hp)
-
 
 class TestOutcomes:
-    def test_a_small_space_is_searched_as_often_as_asked(self, make_oracle):
+    def test_a_small_space_is_searched_without_repeats_and_then_ends(self, make_oracle):
         space = kt.HyperParameters()
         space.Boolean("flag")
+        space.Choice("kind", ["a", "b", "c"])
         oracle = make_oracle(hyperparameters=space, max_trials=8)
-        flags = [trial.hyperparameters.get("flag") for trial in run(oracle, *[1.0] * 8)]
-        assert sum(flags) == 4
+        assert oracle.remaining_trials() == oracle.num_points == 6
+        trials = run(oracle, *[1.0] * 6)
+        cells = {tuple(trial.hyperparameters.values.items()) for trial in trials}
+        assert len(cells) == 6
+        assert oracle.create_trial("tuner0").status == "STOPPED"
+        assert oracle.remaining_trials() == 0
+        with pytest.raises(ValueError, match=r"`index` must be below 6.*Received: 6"):
+            oracle.point(6)
 
-    def test_a_space_of_constants_repeats_one_configuration(self, make_oracle):
+    def test_a_space_of_constants_has_one_configuration(self, make_oracle):
         space = kt.HyperParameters()
         space.Fixed("depth", 3)
-        trials = run(make_oracle(hyperparameters=space), 1.0, 2.0)
-        assert [trial.hyperparameters.values for trial in trials] == [{"depth": 3}] * 2
+        oracle = make_oracle(hyperparameters=space)
+        (trial,) = run(oracle, 1.0)
+        assert trial.hyperparameters.values == {"depth": 3}
+        assert oracle.create_trial("tuner0").status == "STOPPED"
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
     @pytest.mark.parametrize("direction", ["min", "max"])
@@ -179,6 +180,28 @@ class TestOutcomes:
         rest = run(again, *[0.5] * (11 + 7))
         assert [int(t.trial_id) for t in rest] == [*range(9, 20), 0, 1, 3, 4, 6, 7, 8]
 
+    def test_a_failed_trial_is_run_again_as_often_as_asked(self, make_oracle):
+        oracle = make_oracle(
+            max_trials=2, max_retries_per_trial=2, max_consecutive_failed_trials=None
+        )
+        trials = run(oracle, "a", math.nan, "b", "c")
+        assert [int(trial.trial_id) for trial in trials] == [0, 1, 0, 0]
+        assert oracle.create_trial("tuner0").status == "STOPPED"
+        assert trials[-1].message == "c"
+        assert oracle.end_order == ["0001", "0000"]
+
+    def test_one_that_cannot_succeed_is_not(self, make_oracle):
+        oracle = make_oracle(max_trials=1, max_retries_per_trial=2)
+        trial = oracle.create_trial("tuner0")
+        trial.status, trial.message = "FAILED", "Oversized model"
+        oracle.end_trial(trial)
+        assert oracle.create_trial("tuner0").status == "STOPPED"
+
+    def test_an_absurd_objective_is_infeasible(self, make_oracle):
+        trials = run(make_oracle(divergence_threshold=1e6), 1e6, -1e7, 999_999.0)
+        assert [trial.status for trial in trials] == ["FAILED", "FAILED", "COMPLETED"]
+        assert trials[0].message == "infeasible: val_loss was 1000000.0"
+
     def test_failures_without_end(self, make_oracle):
         oracle = make_oracle(max_trials=8, max_consecutive_failed_trials=None)
         run(oracle, *"abcdefgh")
@@ -210,13 +233,15 @@ class TestBookkeeping:
             ("Boolean", "flag"),
         ]
         assert study == {
-            "format": 1,
+            "format": 2,
             "objective": {"name": "val_loss", "direction": "min"},
             "seed": 9,
             "start_index": 4,
             "max_trials": 4,
             "executions_per_trial": 1,
             "primes": {"x": 2, "lr": 3, "flag": 5},
+            "roles": None,
+            "enqueued": {},
             "goal": "why",
             "note": "because",
         }
@@ -294,7 +319,7 @@ class TestBookkeeping:
         trial.hyperparameters.Float("dropout", 0.0, 0.5)
         trial.status = "COMPLETED"
         oracle.update_trial(trial.trial_id, {"val_loss": 1.0})
-        with pytest.raises(ValueError, match=r"before trial 0. Received \['dropout'\] later"):
+        with pytest.raises(ValueError, match=r"Found \['dropout'\] in `fit` of trial 0000"):
             oracle.end_trial(trial)
 
     def test_entries_that_are_not_tuned_may_come_late(self, make_oracle):
@@ -320,6 +345,8 @@ class TestBookkeeping:
         ({"seed": None}, "`seed` must be an integer"),
         ({"seed": 0.5}, "`seed` must be an integer"),
         ({"start_index": -1}, "`start_index` must be an integer of at least 0"),
+        ({"divergence_threshold": 0.0}, "`divergence_threshold` must be a finite number greater"),
+        ({"max_retries_per_trial": -1}, "`max_retries_per_trial` must be an integer of at least 0"),
         ({"max_consecutive_failed_trials": 0}, "must be an integer of at least 1"),
         ({"objective": "val_acuracy"}, "`objective` must say whether"),
     ],

@@ -27,23 +27,23 @@ def test_writing_and_reading_give_the_same_back(tmp_path):
     assert read_study_file(tmp_path) is None
     STUDY.write(tmp_path)
     assert read_study_file(tmp_path) == STUDY
-    assert json.loads((tmp_path / "study.json").read_text())["format"] == 1
+    assert json.loads((tmp_path / "study.json").read_text())["format"] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
 
 
 def test_entries_of_others_survive(tmp_path):
     STUDY.write(tmp_path)
     content = json.loads((tmp_path / "study.json").read_text())
-    (tmp_path / "study.json").write_text(json.dumps({**content, "roles": {"x": "nuisance"}}))
+    (tmp_path / "study.json").write_text(json.dumps({**content, "adopted": {"x": 0.5}}))
     STUDY.write(tmp_path)
-    assert json.loads((tmp_path / "study.json").read_text())["roles"] == {"x": "nuisance"}
+    assert json.loads((tmp_path / "study.json").read_text())["adopted"] == {"x": 0.5}
     assert read_study_file(tmp_path) == STUDY
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"format": 2}', "has format 2; this version of tfplaybook reads up to 1. Upgrade"),
+        ('{"format": 3}', "has format 3; this version of tfplaybook reads up to 2. Upgrade"),
         ('{"format": 1, "seed"', "is damaged: it is no JSON"),
         ("null", "is damaged: it must be a JSON object. Received: None. Restore it"),
         ("[]", "is damaged: it must be a JSON object"),
@@ -80,6 +80,11 @@ def test_files_it_cannot_read(tmp_path, text, message):
         ),
         ("primes", {"x": 2}, r"must name a prime for each of \['flag', 'x'\]"),
         ("primes", {"x": 2, "flag": "3"}, "must name a prime"),
+        ("roles", ["x"], "`roles` must be"),
+        ("roles", {"scientific": "x"}, "`scientific` of `roles` must be list"),
+        ("roles", {"scientific": [], "fixed": {}}, "`configuration` of `roles` must be dict"),
+        ("enqueued", {"first": {}}, "`enqueued` must have the values of a trial by its number"),
+        ("enqueued", {"0000": 3}, "`enqueued` must have the values"),
     ],
 )
 def test_damaged_entries(tmp_path, entry, value, message):
@@ -88,6 +93,13 @@ def test_damaged_entries(tmp_path, entry, value, message):
     (tmp_path / "study.json").write_text(json.dumps({**content, entry: value}))
     with pytest.raises(ValueError, match=rf"study\.json is damaged: .*{message}"):
         read_study_file(tmp_path)
+
+
+def test_format_1_has_neither_roles_nor_enqueued_trials(tmp_path):
+    content = dataclasses.asdict(STUDY)
+    del content["roles"], content["enqueued"]
+    (tmp_path / "study.json").write_text(json.dumps({"format": 1, **content}))
+    assert read_study_file(tmp_path) == STUDY
 
 
 FLOAT, FLAG = STUDY.space
@@ -120,6 +132,32 @@ def test_another_study_is_refused_with_the_difference(change, message):
     with pytest.raises(ValueError, match=message) as error:
         dataclasses.replace(STUDY, **change).continued(STUDY)
     assert "Give a new `project_name`, or `overwrite=True`" in str(error.value)
+
+
+ROLES = {"scientific": ["x"], "nuisance": ["flag"], "fixed": {}, "configuration": {}}
+
+
+@pytest.mark.parametrize(
+    ("stored", "here", "message"),
+    [
+        (ROLES, None, "roles are given there"),
+        (None, ROLES, "roles are not given there"),
+        (ROLES, {**ROLES, "scientific": []}, r"scientific is \['x'\] there, \[\] here"),
+        (ROLES, {**ROLES, "fixed": {"x": 1.0}}, r"fixed is {} there, {'x': 1.0} here"),
+    ],
+)
+def test_other_roles_are_another_study(stored, here, message):
+    stored, here = (dataclasses.replace(STUDY, roles=roles) for roles in (stored, here))
+    with pytest.raises(ValueError, match=message):
+        here.continued(stored)
+
+
+def test_the_order_of_names_in_a_role_says_nothing():
+    stored, here = (
+        dataclasses.replace(STUDY, roles={**ROLES, "nuisance": names})
+        for names in (["flag", "y"], ["y", "flag"])
+    )
+    assert here.continued(stored).roles == stored.roles
 
 
 def test_more_trials_and_new_words_are_welcome():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypermodels import build_line
 
+from tfplaybook import _keras
 from tfplaybook.callbacks import WarmupThenDecay
 from tfplaybook.runs import load_run
 from tfplaybook.search import QuasiRandomOracle, QuasiRandomSearch
@@ -117,6 +118,27 @@ def test_the_seed_written_down_repeats_the_training(searched, line_data):
     model = build_line(trial.hyperparameters)
     history = model.fit(features, targets, batch_size=16, epochs=3, verbose=0)
     np.testing.assert_allclose(history.history["loss"], run.curves["loss"].values, rtol=1e-6)
+
+
+def test_callbacks_learn_the_directory_of_their_execution(make_tuner, line_data):
+    told = []
+
+    class Writer(_keras.Callback):
+        def for_execution(self, directory):
+            told.append(directory)
+            self.directory = directory
+
+        def on_train_begin(self, logs=None):
+            self.directory.mkdir(parents=True)
+            (self.directory / "mine.txt").write_text("kept")
+
+    callbacks = [Writer(), keras.callbacks.Callback()]
+    tuner = make_tuner(build_line, max_trials=2, executions_per_trial=2, objective="loss")
+    tuner.search(*line_data, epochs=1, callbacks=callbacks, verbose=0)
+    assert not hasattr(callbacks[0], "directory")
+    runs = [tuner.run_directory(t, k) for t in tuner.oracle.trials.values() for k in range(2)]
+    assert told == runs
+    assert [(run / "mine.txt").read_text() for run in runs] == ["kept"] * 4
 
 
 def test_layer_names_do_not_drift(searched):

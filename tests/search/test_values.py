@@ -4,11 +4,12 @@ import math
 from collections import Counter
 
 import keras_tuner as kt
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfplaybook.search._values import value_at
+from tfplaybook.search._values import check_value, levels_of, value_at
 
 ALMOST_ONE = math.nextafter(1.0, 0.0)
 
@@ -110,3 +111,62 @@ def test_an_integer_on_a_log_scale_owns_the_interval_up_to_the_next():
     values = Counter(value_at(hyperparameter, (k + 0.5) / count) for k in range(count))
     for n in range(1, 8):
         assert values[n] / count == pytest.approx(math.log2((n + 1) / n) / 3, abs=1e-4)
+
+
+@pytest.mark.parametrize(("hyperparameter", "levels"), LEVELS)
+def test_the_levels_are_those_that_the_map_meets(hyperparameter, levels):
+    assert levels_of(hyperparameter, at_most=100) == pytest.approx(levels)
+
+
+@pytest.mark.parametrize(
+    "hyperparameter",
+    [
+        declare("Float", 0.0, 1.0),
+        declare("Int", 1, 101),
+        declare("Int", 1, 101, sampling="log"),
+        declare("Float", 0.0, 1.0, step=0.001),
+    ],
+)
+def test_of_more_levels_than_asked_for_there_is_no_list(hyperparameter):
+    assert levels_of(hyperparameter, at_most=100) is None
+
+
+@pytest.mark.parametrize(("hyperparameter", "levels"), LEVELS)
+def test_every_level_is_a_value(hyperparameter, levels):
+    for level in levels:
+        assert check_value(hyperparameter, level) == pytest.approx(level)
+
+
+@pytest.mark.parametrize(
+    ("hyperparameter", "value", "expected"),
+    [
+        (declare("Float", 0.0, 2.0), 1, 1.0),
+        (declare("Float", 0.0, 2.0), np.float32(0.5), 0.5),
+        (declare("Int", 1, 9, sampling="log"), np.int64(3), 3),
+        (declare("Float", 0.0, 1.0, step=0.1), 0.3, 0.1 * 3),
+        (declare("Choice", ["1", "2"]), "2", "2"),
+    ],
+)
+def test_a_value_gets_the_type_of_its_hyperparameter(hyperparameter, value, expected):
+    checked = check_value(hyperparameter, value)
+    assert checked == expected
+    assert type(checked) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("hyperparameter", "value", "message"),
+    [
+        (declare("Float", 0.0, 2.0), 2.5, "'name' must be a number from 0.0 to 2.0. Received: 2.5"),
+        (declare("Float", 0.0, 2.0), True, "Received: True"),
+        (declare("Float", 0.0, 2.0), math.nan, "Received: nan"),
+        (declare("Float", 0.0, 2.0), "1", "Received: '1'"),
+        (declare("Int", 1, 9), 2.5, "must be an integer from 1 to 9. Received: 2.5"),
+        (declare("Int", 1, 9, step=4), 3, r"in steps of 4 \(linear\). Received: 3"),
+        (declare("Choice", ["a", "b"]), "c", r"must be one of \['a', 'b'\]. Received: 'c'"),
+        (declare("Fixed", 7), 8, r"must be one of \[7\]. Received: 8"),
+        (declare("Boolean"), "yes", r"must be one of \[False, True\]. Received: 'yes'"),
+    ],
+)
+def test_other_values_are_refused(hyperparameter, value, message):
+    with pytest.raises(ValueError, match=message):
+        check_value(hyperparameter, value)

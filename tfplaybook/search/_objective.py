@@ -48,20 +48,23 @@ def resolve_objective(objective: str | kt.Objective | None) -> kt.Objective | No
 class ObjectiveHistory(keras.callbacks.Callback):
     """Keep the epochs that measured the objective, and end a training that diverged.
 
-    Training stops at the first epoch whose objective or training loss is NaN or infinite.
+    Training stops at the first epoch whose objective or training loss is NaN, infinite or absurdly
+    large.
 
     Args:
         objective: The objective of the search.
+        divergence_threshold: Magnitude from which on a finite value is absurdly large.
 
     Attributes:
-        divergence: What became non-finite and when, or None.
+        divergence: What diverged and when, or None.
         metric_names: Every metric seen.
 
     Source: playbook D3 and D11.
     """
 
-    def __init__(self, objective: kt.Objective):
+    def __init__(self, objective: kt.Objective, *, divergence_threshold: float = math.inf):
         super().__init__()
+        self.divergence_threshold = divergence_threshold
         self.objective = objective
         self.divergence: str | None = None
         self.metric_names: set[str] = set()
@@ -72,7 +75,8 @@ class ObjectiveHistory(keras.callbacks.Callback):
         logs = logs or {}
         self.metric_names.update(logs)
         for name in (self.objective.name, "loss"):
-            if name in logs and not math.isfinite(logs[name]):
+            # Of a NaN too.
+            if name in logs and not abs(logs[name]) < self.divergence_threshold:
                 step = _keras.count_updates(self.model)
                 self.divergence = f"{name} became {float(logs[name])} at step {step}"
                 self.model.stop_training = True

@@ -5,25 +5,40 @@ to name them, and stops for good after three NaNs. This oracle keeps one small f
 replaced by rename, and can tell everything else from (seed, index).
 """
 
-import json
-import math
+import collections
+import dataclasses
 import threading
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 import keras_tuner as kt
 
 from tfplaybook import _keras_tuner
-from tfplaybook._arguments import check_count
+from tfplaybook._arguments import check_count, check_number
 from tfplaybook._files import replace_json
-from tfplaybook._keras_tuner import Fixed, Trial, TrialStatus
-from tfplaybook.search._halton import check_seed, dimension_of, halton, prime
+from tfplaybook._keras_tuner import SearchSpace, Trial, TrialStatus
+from tfplaybook.search._definition import (
+    defined_space,
+    late_hyperparameters,
+    points_of,
+    with_enqueued,
+)
+from tfplaybook.search._halton import check_seed
+from tfplaybook.search._identity import refuse_ambiguous_names
 from tfplaybook.search._objective import resolve_objective, unknown_objective
-from tfplaybook.search._outcome import failure_report, has_failed, is_infeasible, read_trials
+from tfplaybook.search._outcome import (
+    best_first,
+    failure_report,
+    has_failed,
+    is_infeasible,
+    read_trials,
+    record_metrics,
+)
+from tfplaybook.search._roles import Roles
+from tfplaybook.search._sequence import Point, PointSequence
 from tfplaybook.search._study_file import StudyFile, read_study_file, refuse_other_project
 from tfplaybook.search._trial_files import FILE_NAME, INFEASIBLE, trial_folder
-from tfplaybook.search._values import Value, value_at
+from tfplaybook.search._values import Value
 
 
 class QuasiRandomOracle(kt.Oracle):
@@ -31,17 +46,19 @@ class QuasiRandomOracle(kt.Oracle):
 
     Trial i has the point `start_index + i`: its values are a function of the seed, that index and
     the place of each hyperparameter in the search space, and of nothing that happened before. A
-    search that is interrupted, extended or repeated meets the same points.
+    search that is interrupted, extended or repeated meets the same points. A space of at most
+    10,000 configurations is enumerated: each comes once, and then the search ends.
 
-    A trial whose objective is NaN or infinite is *infeasible*: it is kept with its message, never
-    run again, and the search goes on. A trial that raised an exception has failed;
+    A trial whose objective is NaN, infinite or absurdly large is *infeasible*: it is kept with its
+    message, never run again, and the search goes on. A trial that raised an exception has failed;
     `max_consecutive_failed_trials` of them in a row end the search. The next search runs failed
     trials again, each at its own point, after all others.
 
     Use it as `tfplaybook.search.QuasiRandomSearch`, or in any `keras_tuner.Tuner`. The search
-    space has to be complete before trial 0: hyperparameters belong into `HyperModel.build` (under
-    `conditional_scope` or `parent_name` if they exist for some values of another only), or into
-    `hyperparameters`.
+    space has to be complete before trial 0: hyperparameters belong into `HyperModel.build`, or
+    into `hyperparameters`. One that exists for some values of another only is declared under
+    `conditional_scope` or with `parent_name`; another of the same name, with a range of its own,
+    may exist for other values (C4).
 
     Examples:
         >>> import keras_tuner as kt, tfplaybook as pb
@@ -59,20 +76,25 @@ class QuasiRandomOracle(kt.Oracle):
         seed: Seed of the points, from 0 to 2^63 - 1.
         start_index: Place of trial 0 in the sequence. A later round can go on where an earlier one
             with the same space stopped.
+        roles: What each hyperparameter is for. Fixed ones get their values, and scientific ones
+            are sampled uniformly (C5).
         hyperparameters: Search space to declare in advance or to override with.
         tune_new_entries: Whether hyperparameters that the hypermodel declares beyond
             `hyperparameters` are searched; otherwise they keep their defaults.
         allow_new_entries: Whether the hypermodel may declare such hyperparameters at all.
+        divergence_threshold: Magnitude, above 0, from which on a finite objective counts as
+            diverged.
+        max_retries_per_trial: How often, at least 0, a search runs a trial that failed once more.
         max_consecutive_failed_trials: After how many failed trials in a row the search stops with
             the last traceback; None for never. Infeasible trials do not count.
         goal: What the study is to find out (B2); kept in `study.json`.
         note: Free text; kept in `study.json`.
 
     Raises:
-        ValueError: An argument is outside its range, or the objective's direction is not known.
-        NotImplementedError: A hyperparameter is declared under two different parents.
+        ValueError: An argument is outside its range, the objective's direction is not known, or
+            two hyperparameters of one name may exist in the same trial.
 
-    Source: playbook G1, G2, D3.
+    Source: playbook C4, G1, G2, D3.
     """
 
     def __init__(
@@ -82,9 +104,12 @@ class QuasiRandomOracle(kt.Oracle):
         *,
         seed: int = 0,
         start_index: int = 0,
+        roles: Roles | None = None,
         hyperparameters: kt.HyperParameters | None = None,
         tune_new_entries: bool = True,
         allow_new_entries: bool = True,
+        divergence_threshold: float = 1e30,
+        max_retries_per_trial: int = 0,
         max_consecutive_failed_trials: int | None = 3,
         goal: str = "",
         note: str = "",
@@ -100,54 +125,102 @@ class QuasiRandomOracle(kt.Oracle):
             allow_new_entries=allow_new_entries,
             # The base class replaces 0 with a number drawn from the global generator.
             seed=seed or 1,
+            max_retries_per_trial=check_count(
+                "max_retries_per_trial", max_retries_per_trial, minimum=0
+            ),
             max_consecutive_failed_trials=max_consecutive_failed_trials,
         )
         self.seed = seed
         self.start_index = check_count("start_index", start_index, minimum=0)
+        self.roles = roles
+        self.divergence_threshold = check_number(
+            "divergence_threshold", divergence_threshold, above=0.0
+        )
         self.executions_per_trial = 1
         self.goal = goal
         self.note = note
+        self.hyperparameters: SearchSpace = SearchSpace.of(hyperparameters or SearchSpace())
+        refuse_ambiguous_names(self.hyperparameters.space)
         self._study: StudyFile | None = None
         self._begun = False
-        self._interrupted: deque[str] = deque()
-        self._to_retry: deque[str] = deque()
+        self._sequence: PointSequence | None = None
+        self._enqueued: dict[str, Point] = {}
+        self._used: set[int] = set()
+        self._next = 0
+        self._interrupted: collections.deque[str] = collections.deque()
+        self._to_retry: collections.deque[str] = collections.deque()
+        self._retries: collections.Counter[str] = collections.Counter()
         self._failures_in_a_row = 0
         # Not KerasTuner's `synchronized`, which stays locked after an exception.
         self._lock = threading.RLock()
-        _refuse_repeated_names(self.hyperparameters)
+
+    @property
+    def num_points(self) -> int:
+        """How many trials the search can have: `max_trials`, or fewer in a small space."""
+        return self._points().length(at_most=self.max_trials)
 
     def point(self, index: int) -> dict[str, Value]:
-        """Return the values of the hyperparameters that are active at trial `index`."""
-        primes = self._primes()
-        dimensions = [dimension_of(base) for base in primes.values()]
-        coordinates = halton(self.start_index + index, dimensions, seed=self.seed)[0].tolist()
-        coordinate_of = dict(zip(primes, coordinates, strict=True))
-        point = kt.HyperParameters()
-        for hyperparameter in self.hyperparameters.space:
-            point.merge([hyperparameter])
-            if point.is_active(hyperparameter):
-                name = hyperparameter.name
-                point.values[name] = value_at(hyperparameter, coordinate_of.get(name, 0.0))
-        return point.values
+        """Return the values of the hyperparameters that are active at trial `index`.
+
+        Raises:
+            ValueError: The space is enumerated, and has no point of this index.
+        """
+        point = self._points().point(check_count("index", index, minimum=0))
+        if point is None:
+            raise ValueError(
+                f"`index` must be below {self._points().length(at_most=index)}: all configurations "
+                f"of the search space are met by then. Received: {index}."
+            )
+        return dict(point)
+
+    def enqueue(self, values: Mapping[str, Value]) -> None:
+        """Have a trial with these values run next, before the other points.
+
+        It is one of the `max_trials`, takes the values that are not given from its own point of
+        the sequence, and moves no other trial. The study remembers it: to enqueue the same values
+        again, when a script is run again, does nothing.
+
+        Args:
+            values: Values of hyperparameters by name; the names that `hp.get` takes.
+
+        Raises:
+            ValueError: A name or a value is not in the search space, a hyperparameter does not
+                exist beside the other values, or all trials are taken.
+        """
+        with self._lock:
+            if not self.hyperparameters.space:
+                raise ValueError(
+                    "The search space is not known yet. Enqueue values once the tuner is made."
+                )
+            if values in self._enqueued.values():
+                return
+            number = max(self._used | set(map(int, self._enqueued)), default=-1) + 1
+            if number >= self.max_trials:
+                raise ValueError(
+                    f"`max_trials` must be greater than {number} for another trial. Received: "
+                    f"{self.max_trials}."
+                )
+            study = with_enqueued(self._describe(), number, values)
+            self._enqueued = study.enqueued
+            self._sequence = None
+            if self._study is not None:
+                self._study = study
+            if self._begun:
+                study.write(_keras_tuner.project_directory(self))
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Return the point of a trial in the form that KerasTuner asks for."""
         return {"status": TrialStatus.RUNNING, "values": self.point(int(trial_id))}
 
-    def update_space(self, hyperparameters: kt.HyperParameters) -> None:
+    def update_space(self, hyperparameters: kt.HyperParameters, found_in: str = "a trial") -> None:
         """Add hyperparameters to the search space, until the study has begun."""
         new = _keras_tuner.new_entries(self.hyperparameters, hyperparameters)
         if new and self._study and self.allow_new_entries and self.tune_new_entries:
-            raise kt.errors.FatalValueError(
-                f"The search space must be complete before trial 0. Received {new} later. Declare "
-                "every hyperparameter in every call of `HyperModel.build`, not in `fit` and not "
-                "behind an `if` or in a loop that depends on another one. One that exists for some "
-                'values of another says so: `hp.Int("units_1", 4, 64, parent_name="layers", '
-                "parent_values=[2, 3])`, or `hp.conditional_scope`. Then start afresh with a new "
-                "`project_name` or `overwrite=True`."
-            )
+            raise kt.errors.FatalValueError(late_hyperparameters(new, found_in))
         super().update_space(hyperparameters)
-        _refuse_repeated_names(self.hyperparameters)
+        if new:
+            refuse_ambiguous_names(self.hyperparameters.space)
+            self._sequence = None
 
     def create_trial(self, tuner_id: str) -> Trial:
         """Return the next trial to run, or one with status STOPPED when there is none."""
@@ -162,6 +235,7 @@ class QuasiRandomOracle(kt.Oracle):
                 trial = Trial(self.get_space(), trial_id=trial_id)
                 trial.hyperparameters.values = self.populate_space(trial_id)["values"]
                 self.trials[trial_id] = trial
+                self._used.add(int(trial_id))
                 self.start_order.append(trial_id)
             elif self._to_retry:
                 # Last, so that trials which fail each time do not keep a search from the others.
@@ -181,19 +255,15 @@ class QuasiRandomOracle(kt.Oracle):
             return trial
 
     def update_trial(self, trial_id: str, metrics: Mapping[str, float], step: int = 0) -> Trial:
-        """Record the metrics of a trial; a non-finite objective makes it infeasible."""
+        """Record the metrics of a trial; an objective that diverged makes it infeasible."""
         with self._lock:
             trial = self.trials[trial_id]
             name = self.objective.name
             if name not in metrics:
                 raise kt.errors.FatalValueError(unknown_objective(self.objective, set(metrics)))
-            for metric, value in metrics.items():
-                if math.isfinite(value):
-                    if not trial.metrics.exists(metric):
-                        direction = self.objective.direction if metric == name else None
-                        trial.metrics.register(metric, direction=direction)
-                    trial.metrics.update(metric, value, step=step)
-            if not math.isfinite(metrics[name]) and not is_infeasible(trial):
+            record_metrics(trial, metrics, step, self.objective)
+            # Of a NaN too.
+            if not abs(metrics[name]) < self.divergence_threshold and not is_infeasible(trial):
                 trial.message = f"{INFEASIBLE} {name} was {float(metrics[name])}"
             return trial
 
@@ -204,12 +274,14 @@ class QuasiRandomOracle(kt.Oracle):
             ended = self.trials[trial.trial_id]
             ended.hyperparameters = trial.hyperparameters
             ended.status, ended.message = trial.status, trial.message or ended.message
-            self.update_space(trial.hyperparameters)
+            self.update_space(trial.hyperparameters, found_in=f"`fit` of trial {trial.trial_id}")
             if ended.status == TrialStatus.COMPLETED and is_infeasible(ended):
                 ended.status = TrialStatus.FAILED
             elif ended.status == TrialStatus.COMPLETED:
                 self.score_trial(ended)
             else:
+                # KerasTuner's FAILED means that another attempt would fail as well.
+                self._retry(ended, worthwhile=ended.status == TrialStatus.INVALID)
                 ended.status = TrialStatus.FAILED
             self._write_trial(ended)
             self.end_order.append(ended.trial_id)
@@ -224,23 +296,23 @@ class QuasiRandomOracle(kt.Oracle):
 
         Unlike KerasTuner's, never one that is infeasible, failed or unfinished.
         """
-        completed = [t for t in self.trials.values() if t.status == TrialStatus.COMPLETED]
-        sign = -1.0 if self.objective.direction == "max" else 1.0
-        completed.sort(key=lambda trial: (sign * trial.score, int(trial.trial_id)))
-        return completed[:num_trials]
+        return best_first(self.trials.values(), self.objective)[:num_trials]
 
     def save(self) -> None:
         """Do nothing: every trial is on disk from the moment it is handed out."""
 
     def remaining_trials(self) -> int:
         """Return how many trials have not ended, or have failed and are to be run again."""
-        return len(set(range(self.max_trials)) - self._ended())
+        if not self.hyperparameters.space:
+            return self.max_trials
+        return len(set(range(self.num_points)) - self._ended())
 
     def retry_failed_trials(self) -> None:
         """Have the trials that failed run once more, after all others; infeasible ones stay."""
         with self._lock:
             failed = [i for i, trial in self.trials.items() if has_failed(trial)]
-            self._to_retry = deque(i for i in failed if int(i) < self.max_trials)
+            self._to_retry = collections.deque(i for i in failed if int(i) < self.max_trials)
+            self._retries.clear()
 
     def reload(self) -> None:
         """Go on with the study in the project directory, if there is one, and with its space.
@@ -249,8 +321,7 @@ class QuasiRandomOracle(kt.Oracle):
         """
         stored = read_study_file(_keras_tuner.project_directory(self))
         if stored is not None:
-            config = json.loads(json.dumps({"space": stored.space, "values": {}}))
-            self.update_space(kt.HyperParameters.from_config(config))
+            self.update_space(stored.search_space())
         self.resume()
 
     def resume(self) -> None:
@@ -265,13 +336,17 @@ class QuasiRandomOracle(kt.Oracle):
             if stored is None:
                 refuse_other_project(directory)
                 return
-            self._study = self._describe().continued(stored)
+            asked = list(self._enqueued.values())
+            self._freeze(self._describe().continued(stored))
             self.trials = read_trials(directory)
+            self._used, self._next = set(map(int, self.trials)), 0
+            for values in asked:
+                self.enqueue(values)
             self.start_order = list(self.trials)
             self.retry_failed_trials()
             ended = (TrialStatus.COMPLETED, TrialStatus.FAILED)
             self.end_order = [i for i, trial in self.trials.items() if trial.status in ended]
-            self._interrupted = deque(
+            self._interrupted = collections.deque(
                 i for i in self.trials if i not in self.end_order and int(i) < self.max_trials
             )
 
@@ -295,40 +370,52 @@ class QuasiRandomOracle(kt.Oracle):
                 'the model, such as `hp.Float("learning_rate", 1e-4, 1e-1, sampling="log")`, or '
                 "pass `hyperparameters`."
             )
-        self._study = self._study or self._describe()
-        self._study.write(_keras_tuner.project_directory(self))
+        if self._study is None:
+            self._freeze(self._describe())
+        self._describe().write(_keras_tuner.project_directory(self))
         self._begun = True
 
     def _describe(self) -> StudyFile:
+        if self._study is not None:
+            return dataclasses.replace(self._study, max_trials=self.max_trials)
         return StudyFile(
             objective={"name": self.objective.name, "direction": self.objective.direction},
             seed=self.seed,
             start_index=self.start_index,
             max_trials=self.max_trials,
             executions_per_trial=self.executions_per_trial,
-            space=json.loads(json.dumps(self.hyperparameters.get_config()["space"])),
-            primes=self._primes(),
             goal=self.goal,
             note=self.note,
+            enqueued=self._enqueued,
+            **defined_space(self.hyperparameters, self.roles),
         )
 
-    def _primes(self) -> dict[str, int]:
-        if self._study:
-            return self._study.primes
-        varied = [hp.name for hp in self.hyperparameters.space if not isinstance(hp, Fixed)]
-        return {name: prime(number) for number, name in enumerate(varied)}
+    def _freeze(self, study: StudyFile) -> None:
+        """Take over what a study has decided, its space as well."""
+        self._study, self._enqueued = study, study.enqueued
+        self.hyperparameters = study.search_space()
+        self._sequence = None
+
+    def _points(self) -> PointSequence:
+        self._sequence = self._sequence or points_of(self._describe())
+        return self._sequence
 
     def _new_trial_id(self) -> str | None:
         # By index and not by count: a trial whose folder was deleted leaves a hole, filled here.
-        used = {int(trial_id) for trial_id in self.trials}
-        free = (index for index in range(self.max_trials) if index not in used)
-        index = next(free, None)
-        return None if index is None else f"{index:04d}"
+        while self._next in self._used:
+            self._next += 1
+        return f"{self._next:04d}" if self._next < self.num_points else None
+
+    def _retry(self, trial: Trial, *, worthwhile: bool) -> None:
+        if worthwhile and self._retries[trial.trial_id] < self.max_retries_per_trial:
+            self._retries[trial.trial_id] += 1
+            self._to_retry.append(trial.trial_id)
 
     def _write_trial(self, trial: Trial) -> None:
         folder = trial_folder(_keras_tuner.project_directory(self), trial.trial_id)
         folder.mkdir(exist_ok=True)
-        replace_json(folder / FILE_NAME, trial.get_state())
+        # Twice in every trial, and the space is the most of it.
+        replace_json(folder / FILE_NAME, trial.get_state(), indent=None)
 
     def _count_failures(self, trial: Trial) -> None:
         self._failures_in_a_row = self._failures_in_a_row + 1 if has_failed(trial) else 0
@@ -336,15 +423,3 @@ class QuasiRandomOracle(kt.Oracle):
             self._failures_in_a_row = 0
             failed = [self.trials[i] for i in self.end_order[-self.max_consecutive_failed_trials :]]
             raise RuntimeError(failure_report(f"{len(failed)} trials in a row failed", failed))
-
-
-def _refuse_repeated_names(hyperparameters: kt.HyperParameters) -> None:
-    names = [hyperparameter.name for hyperparameter in hyperparameters.space]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise NotImplementedError(
-            f"Hyperparameter names must be unique. Received {repeated} under several parents, "
-            "which KerasTuner cannot tell apart. Name each one after its parent, such as "
-            '"adam_learning_rate" and "sgd_learning_rate": they are different hyperparameters '
-            "with ranges of their own (C4)."
-        )

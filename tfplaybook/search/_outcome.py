@@ -1,8 +1,11 @@
 """What became of the trials of a search."""
 
 import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import keras_tuner as kt
 
 from tfplaybook._keras_tuner import Trial, TrialStatus
 from tfplaybook.search._trial_files import FILE_NAME, INFEASIBLE, read_trial_file, trial_folders
@@ -16,6 +19,25 @@ def is_infeasible(trial: Trial) -> bool:
 def has_failed(trial: Trial) -> bool:
     """Return whether a trial ended with an exception."""
     return trial.status == TrialStatus.FAILED and not is_infeasible(trial)
+
+
+def record_metrics(
+    trial: Trial, metrics: Mapping[str, float], step: int, objective: kt.Objective
+) -> None:
+    """Keep those metrics of a trial that are finite."""
+    for name, value in metrics.items():
+        if math.isfinite(value):
+            if not trial.metrics.exists(name):
+                direction = objective.direction if name == objective.name else None
+                trial.metrics.register(name, direction=direction)
+            trial.metrics.update(name, value, step=step)
+
+
+def best_first(trials: Iterable[Trial], objective: kt.Objective) -> list[Trial]:
+    """Return the completed trials, of equal scores the earlier first."""
+    completed = [trial for trial in trials if trial.status == TrialStatus.COMPLETED]
+    sign = -1.0 if objective.direction == "max" else 1.0
+    return sorted(completed, key=lambda trial: (sign * trial.score, int(trial.trial_id)))
 
 
 def failure_report(what: str, failed: list[Trial]) -> str:

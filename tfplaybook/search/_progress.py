@@ -1,15 +1,14 @@
 """One line per trial on the terminal."""
 
-import keras_tuner as kt
-
 from tfplaybook._keras_tuner import Trial, TrialStatus
+from tfplaybook.search._oracle import QuasiRandomOracle
 from tfplaybook.search._outcome import has_failed, is_infeasible
 from tfplaybook.search._trial_files import reason
 
 
-def progress_line(oracle: kt.Oracle, trial: Trial) -> str:
+def progress_line(oracle: QuasiRandomOracle, trial: Trial) -> str:
     """Return what a reader of the terminal wants to know after `trial`."""
-    done = f"[{oracle.max_trials - oracle.remaining_trials()}/{oracle.max_trials}]"
+    done = f"[{oracle.num_points - oracle.remaining_trials()}/{oracle.num_points}]"
     parts = [f"{done} trial {trial.trial_id}", _outcome(oracle, trial)]
     best = oracle.get_best_trials(1)
     if best:
@@ -21,7 +20,7 @@ def progress_line(oracle: kt.Oracle, trial: Trial) -> str:
     return "  ".join(parts)
 
 
-def _outcome(oracle: kt.Oracle, trial: Trial) -> str:
+def _outcome(oracle: QuasiRandomOracle, trial: Trial) -> str:
     if trial.status == TrialStatus.COMPLETED:
         return f"{oracle.objective.name} {trial.score:.4g}"
     if is_infeasible(trial):

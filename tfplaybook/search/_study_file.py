@@ -1,13 +1,17 @@
 """`study.json`: what a study searched, and from which points."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 from tfplaybook._files import check_entries, excerpt, read_json, replace_json
+from tfplaybook._keras_tuner import SearchSpace
+from tfplaybook.search._identity import Key, key_of_entry, labels
+from tfplaybook.search._roles import Roles
 from tfplaybook.search._trial_files import check_space, trial_folders
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "study.json"
 
 _DIRECTIONS = ("min", "max")
@@ -16,6 +20,8 @@ _KINDS = {
     "objective": dict,
     "space": list,
     "primes": dict,
+    "roles": dict | None,
+    "enqueued": dict | None,
     **dict.fromkeys(_COUNTS, int),
     **dict.fromkeys(("goal", "note"), str | None),
 }
@@ -25,6 +31,8 @@ _KINDS = {
 class StudyFile:
     """The content of `study.json`.
 
+    Format 1 has neither roles nor enqueued trials, and no name twice in its space.
+
     Attributes:
         objective: The metric's `name` and its `direction`, "min" or "max".
         seed: The seed of the points.
@@ -32,7 +40,10 @@ class StudyFile:
         max_trials: How many trials the study has when it is finished.
         executions_per_trial: How many times each trial is trained.
         space: KerasTuner's configuration of each hyperparameter, in declared order.
-        primes: Hyperparameter name to the base of its coordinate.
+        primes: The base of the coordinate of each hyperparameter, by its name; by name and
+            conditions, `"learning_rate (optimizer=adam)"`, if several have that name.
+        roles: What each hyperparameter is for, as `Roles.to_json` writes it; None if not given.
+        enqueued: Values given for single trials, by the trial's number as a string.
         goal: What the study is to find out.
         note: Free text.
 
@@ -46,6 +57,8 @@ class StudyFile:
     executions_per_trial: int
     space: list[dict[str, Any]]
     primes: dict[str, int]
+    roles: dict[str, Any] | None = None
+    enqueued: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     goal: str = ""
     note: str = ""
 
@@ -56,12 +69,27 @@ class StudyFile:
             directory / FILE_NAME, {**others, "format": FORMAT, **dataclasses.asdict(self)}
         )
 
+    def search_space(self) -> SearchSpace:
+        """Return the space, with the default values of what exists beside each other."""
+        # KerasTuner changes the configuration that it is given.
+        config = json.loads(json.dumps({"space": self.space, "values": {}}))
+        space = SearchSpace.from_config(config)
+        space.ensure_active_values()
+        return space
+
+    def primes_by_key(self) -> dict[Key, int]:
+        """Return the base of each varied hyperparameter's coordinate."""
+        named = labels(map(key_of_entry, self.space))
+        return {key: self.primes[label] for key, label in named.items() if label in self.primes}
+
     def continued(self, stored: "StudyFile") -> "StudyFile":
         """Return this study as the continuation of the `stored` one.
 
         More trials may be asked for, and the goal and note may be reworded. What decides the
-        points or the meaning of a score may not change.
+        points or the meaning of a score may not change, and neither may the space: a study has one
+        (C5), in which its trials can be compared.
         """
+        space = _space_differences(stored.space, self.space)
         differences = [
             *(
                 f"{name} is {_short(getattr(stored, name))} there, {_short(getattr(self, name))} "
@@ -69,18 +97,23 @@ class StudyFile:
                 for name in ("seed", "start_index", "objective", "executions_per_trial")
                 if getattr(stored, name) != getattr(self, name)
             ),
-            *_space_differences(stored.space, self.space),
+            *space,
+            *_role_differences(stored.roles, self.roles),
         ]
         if differences:
+            kept = " With the same seed, all hyperparameters declared before a new one keep their "
             raise ValueError(
                 "The directory holds another study: "
                 + "; ".join(differences)
                 + ". Give a new `project_name`, or `overwrite=True` to delete what is there."
+                + (kept + "points." if space else "")
             )
         return dataclasses.replace(
             self,
             space=stored.space,
             primes=stored.primes,
+            roles=stored.roles,
+            enqueued=stored.enqueued,
             goal=self.goal or stored.goal,
             note=self.note or stored.note,
         )
@@ -132,25 +165,52 @@ def _check(content: dict[str, Any]) -> None:
         )
     space, primes = content["space"], content["primes"]
     check_space(space)
-    varied = {entry["config"]["name"] for entry in space if entry["class_name"] != "Fixed"}
+    named = labels(map(key_of_entry, space))
+    varied = {named[key_of_entry(entry)] for entry in space if entry["class_name"] != "Fixed"}
     if primes.keys() != varied or not all(type(n) is int and n >= 2 for n in primes.values()):
         raise ValueError(
             f"`primes` must name a prime for each of {sorted(varied)}. Received: {excerpt(primes)}."
         )
+    if content.get("roles") is not None:
+        Roles.from_json(content["roles"])
+    for number, values in (content.get("enqueued") or {}).items():
+        if not number.isdecimal() or not isinstance(values, dict):
+            raise ValueError(
+                "`enqueued` must have the values of a trial by its number. "
+                f"Received: {number!r}: {excerpt(values)}."
+            )
 
 
 def _space_differences(stored: list[dict[str, Any]], here: list[dict[str, Any]]) -> list[str]:
-    # KerasTuner explores nested conditions in an order of its own, so the order says nothing.
-    there = {entry["config"]["name"]: entry for entry in stored}
-    now = {entry["config"]["name"]: entry for entry in here}
+    # A plain KerasTuner explores conditions in an order of its own, so the order says nothing.
+    there = {key_of_entry(entry): entry for entry in stored}
+    now = {key_of_entry(entry): entry for entry in here}
+    named = labels([*there, *now])
     return [
-        *(f"hyperparameter {name!r} is only there" for name in there if name not in now),
-        *(f"hyperparameter {name!r} is only here" for name in now if name not in there),
+        *(f"hyperparameter {named[key]!r} is only there" for key in there if key not in now),
+        *(f"hyperparameter {named[key]!r} is only here" for key in now if key not in there),
         *(
-            f"hyperparameter {name!r} is {_short(there[name])} there, {_short(now[name])} here"
-            for name in there
-            if name in now and there[name] != now[name]
+            f"hyperparameter {named[key]!r} is {_short(there[key])} there, {_short(now[key])} here"
+            for key in there
+            if key in now and there[key] != now[key]
         ),
+    ]
+
+
+def _role_differences(stored: dict[str, Any] | None, here: dict[str, Any] | None) -> list[str]:
+    there, now = (
+        {
+            role: sorted(names) if isinstance(names, list) else names
+            for role, names in (roles or {}).items()
+        }
+        for roles in (stored, here)
+    )
+    if bool(there) != bool(now):
+        return [f"roles are {'given' if there else 'not given'} there"]
+    return [
+        f"{role} is {there.get(role)} there, {now[role]} here"
+        for role in now
+        if there.get(role) != now[role]
     ]
 
 

@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from tfplaybook.search._objective import ObjectiveHistory, unknown_objective
 from tfplaybook.search._oracle import QuasiRandomOracle
 from tfplaybook.search._outcome import failure_report, has_failed
 from tfplaybook.search._progress import progress_line
+from tfplaybook.search._roles import Roles
 from tfplaybook.search._trial_files import INFEASIBLE, execution_folder, trial_folder
+from tfplaybook.search._values import Value
 
 
 class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
@@ -37,7 +39,8 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
     An execution leaves a run directory, `trial_<id>/execution_<k>/`, with its curves. It starts
     from a seed of its own, made of the study's seed, the index of the point and k, which is set
     with `keras.utils.set_random_seed` and written down. Training stops, and the trial is
-    infeasible, as soon as the objective or the training loss of an epoch is NaN or infinite.
+    infeasible, as soon as the objective or the training loss of an epoch is NaN, infinite or
+    absurdly large.
 
     Examples:
         >>> import tempfile, keras, numpy as np, tfplaybook as pb
@@ -61,6 +64,7 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         max_trials: Number of trials, at least 1.
         seed: Seed of the points and of the trainings, from 0 to 2^63 - 1.
         start_index: Place of trial 0 in the sequence.
+        roles: What each hyperparameter is for (C1).
         executions_per_trial: Trainings per trial, at least 1.
         directory: Where projects are; made if missing.
         project_name: The folder of this study in `directory`.
@@ -69,6 +73,9 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         hyperparameters: Search space to declare in advance or to override with.
         tune_new_entries: Whether hyperparameters beyond `hyperparameters` are searched.
         allow_new_entries: Whether the hypermodel may declare such hyperparameters at all.
+        divergence_threshold: Magnitude, above 0, from which on a finite objective or training loss
+            counts as diverged.
+        max_retries_per_trial: How often, at least 0, to run a trial that failed once more.
         max_consecutive_failed_trials: After how many exceptions in a row to stop; None for never.
             The next search runs failed trials again, after all others.
         goal: What the study is to find out (B2); kept in `study.json`.
@@ -77,12 +84,12 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
 
     Raises:
         ValueError: An argument is outside its range, the hypermodel builds no compiled model or
-            declares no hyperparameter, or the project directory holds a study with other points,
-            a project of another tuner or a damaged file.
-        NotImplementedError: A hyperparameter is declared under two different parents, or
-            KerasTuner's environment variables ask for a search of many processes.
+            declares no hyperparameter, two hyperparameters of one name may exist in the same
+            trial, a role does not fit the space, or the project directory holds a study with other
+            points, a project of another tuner or a damaged file.
+        NotImplementedError: KerasTuner's environment variables ask for a search of many processes.
 
-    Source: playbook G1, G2, D3, D11, J1.
+    Source: playbook C1, C4, G1, G2, D3, D11, J1.
     """
 
     def __init__(
@@ -95,11 +102,14 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         project_name: str,
         seed: int = 0,
         start_index: int = 0,
+        roles: Roles | None = None,
         executions_per_trial: int = 1,
         overwrite: bool = False,
         hyperparameters: kt.HyperParameters | None = None,
         tune_new_entries: bool = True,
         allow_new_entries: bool = True,
+        divergence_threshold: float = 1e30,
+        max_retries_per_trial: int = 0,
         max_consecutive_failed_trials: int | None = 3,
         goal: str = "",
         note: str = "",
@@ -119,9 +129,12 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
             max_trials,
             seed=seed,
             start_index=start_index,
+            roles=roles,
             hyperparameters=hyperparameters,
             tune_new_entries=tune_new_entries,
             allow_new_entries=allow_new_entries,
+            divergence_threshold=divergence_threshold,
+            max_retries_per_trial=max_retries_per_trial,
             max_consecutive_failed_trials=max_consecutive_failed_trials,
             goal=goal,
             note=note,
@@ -178,10 +191,15 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
             self._say(
                 f"nothing to run: trials done: {len(self.oracle.end_order)}, max_trials: "
                 f"{self.oracle.max_trials}; raise `max_trials` for more"
+                if self.oracle.num_points == self.oracle.max_trials
+                else self._exhausted()
             )
         shown = contextlib.nullcontext() if self._fit_verbose else _keras_tuner.without_tracebacks()
+        had_trials = self.remaining_trials > 0
         with shown:
             super().search(*fit_args, **fit_kwargs)
+        if had_trials and self.oracle.num_points < self.oracle.max_trials:
+            self._say(self._exhausted())
         trials = [self.oracle.trials[trial_id] for trial_id in self.oracle.end_order]
         if trials and all(map(has_failed, trials)):
             what = "Every trial failed" if len(trials) > 1 else "The only trial failed"
@@ -197,16 +215,19 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         results = []
         for execution in range(self.executions_per_trial):
             seed = self._seed(trial, execution)
-            watched = ObjectiveHistory(self.oracle.objective)
+            watched = ObjectiveHistory(
+                self.oracle.objective, divergence_threshold=self.oracle.divergence_threshold
+            )
+            directory = self.run_directory(trial, execution)
             result = self.execute(
                 trial,
                 execution,
                 *args,
                 seed=seed,
                 callbacks=[
-                    *_copied(callbacks),
+                    *_copied(callbacks, directory),
                     RunRecorder(
-                        self.run_directory(trial, execution),
+                        directory,
                         configuration=trial.hyperparameters.values,
                         seed=seed,
                     ),
@@ -228,6 +249,14 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
                     )
             results.append(result)
         return results
+
+    def enqueue(self, values: Mapping[str, Value]) -> None:
+        """Have a trial with these values run next: `QuasiRandomOracle.enqueue`.
+
+        Raises:
+            ValueError: The values are not in the search space, or all trials are taken.
+        """
+        self.oracle.enqueue(values)
 
     def run_directory(self, trial: Trial, execution: int) -> Path:
         """Return where an execution of a trial is recorded."""
@@ -260,6 +289,10 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         index = self.oracle.start_index + int(trial.trial_id)
         sequence = np.random.SeedSequence(self.oracle.seed, spawn_key=(index, execution))
         return int(sequence.generate_state(1, np.uint32)[0])
+
+    def _exhausted(self) -> str:
+        count, asked = self.oracle.num_points, self.oracle.max_trials
+        return f"all configurations of the search space are tried: {count} trials of {asked}"
 
     def _say(self, line: str) -> None:
         if self._progress:
@@ -321,16 +354,23 @@ def _check_callbacks(callbacks: Any) -> None:
             )
 
 
-def _copied(callbacks: list[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
+def _copied(
+    callbacks: list[keras.callbacks.Callback], directory: Path
+) -> list[keras.callbacks.Callback]:
+    """Return copies for one execution; ours learn its directory if they write into one."""
     try:
         # All at once: callbacks that refer to each other still do.
-        return copy.deepcopy(callbacks)
+        copied = copy.deepcopy(callbacks)
     except Exception as error:
         raise kt.errors.FatalValueError(
             "`callbacks` must be deep-copyable, since every execution trains with its own copy. "
             f"Received: {callbacks!r} ({error}). A callback that holds a dataset, a lock or a file "
             "should open it in `on_train_begin`."
         ) from error
+    for callback in copied:
+        if isinstance(callback, _keras.Callback) and hasattr(callback, "for_execution"):
+            callback.for_execution(directory)
+    return copied
 
 
 def _check_directory(directory: str | os.PathLike[str], project_name: str) -> None:

@@ -7,6 +7,10 @@ never decreases, and no value lies outside the declared range.
 """
 
 import math
+import sys
+from typing import Any
+
+import numpy as np
 
 from tfplaybook._keras_tuner import Boolean, Choice, Fixed, Float, HyperParameter, Int
 
@@ -59,11 +63,9 @@ def _on_scale(hyperparameter: Int | Float, probability: float, high: float) -> f
 
 def _stepped_value(hyperparameter: Int | Float, probability: float) -> float | int:
     low, high, step = hyperparameter.min_value, hyperparameter.max_value, hyperparameter.step
-    linear = hyperparameter.sampling == "linear"
-    steps = (high - low) / step if linear else math.log(high / low, step)
-    last = int(steps + _STEP_TOLERANCE)
+    last = _last_step(hyperparameter)
     level = _level(probability, last + 1)
-    if linear:
+    if hyperparameter.sampling == "linear":
         value = low + level * step
     elif hyperparameter.sampling == "log":
         value = low * step**level
@@ -72,5 +74,74 @@ def _stepped_value(hyperparameter: Int | Float, probability: float) -> float | i
     return _clamp(hyperparameter, value)
 
 
+def _last_step(hyperparameter: Int | Float) -> int:
+    low, high, step = hyperparameter.min_value, hyperparameter.max_value, hyperparameter.step
+    linear = hyperparameter.sampling == "linear"
+    steps = (high - low) / step if linear else math.log(high / low, step)
+    return int(steps + _STEP_TOLERANCE)
+
+
 def _clamp(hyperparameter: Int | Float, value: float) -> float | int:
     return min(max(value, hyperparameter.min_value), hyperparameter.max_value)
+
+
+def levels_of(hyperparameter: HyperParameter, *, at_most: int) -> list[Value] | None:
+    """Return the values that `hyperparameter` can take; None if they are more than `at_most`."""
+    match hyperparameter:
+        case Fixed():
+            return [hyperparameter.value]
+        case Boolean():
+            return [False, True]
+        case Choice():
+            return list(dict.fromkeys(hyperparameter.values))
+        case Int() | Float() if hyperparameter.step is not None:
+            count = _last_step(hyperparameter) + 1
+            if count > at_most:
+                return None
+            return [_stepped_value(hyperparameter, (level + 0.5) / count) for level in range(count)]
+        case Int():
+            low, high = hyperparameter.min_value, hyperparameter.max_value
+            return list(range(low, high + 1)) if high - low < at_most else None
+        case Float() if hyperparameter.min_value == hyperparameter.max_value:
+            return [float(hyperparameter.min_value)]
+        case _:
+            return None
+
+
+def check_value(hyperparameter: HyperParameter, value: Value) -> Value:
+    """Return `value` if it is one that `hyperparameter` can take.
+
+    Raises:
+        ValueError: It is not; the message says what the hyperparameter can take.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    wanted = _range_of(hyperparameter)
+    if isinstance(hyperparameter, Int | Float) and hyperparameter.step is None:
+        kind = int if isinstance(hyperparameter, Int) else float
+        inside = number and hyperparameter.min_value <= value <= hyperparameter.max_value
+        if inside and kind(value) == value:
+            return kind(value)
+    else:
+        levels = levels_of(hyperparameter, at_most=sys.maxsize)
+        if levels is None:
+            return value
+        for level in levels:
+            if value == level or (number and _is_close(value, level)):
+                return level
+    raise ValueError(f"{hyperparameter.name!r} must be {wanted}. Received: {value!r}.")
+
+
+def _range_of(hyperparameter: HyperParameter) -> str:
+    if not isinstance(hyperparameter, Int | Float):
+        return f"one of {levels_of(hyperparameter, at_most=sys.maxsize)}"
+    kind = "an integer" if isinstance(hyperparameter, Int) else "a number"
+    text = f"{kind} from {hyperparameter.min_value} to {hyperparameter.max_value}"
+    if hyperparameter.step in (None, 1):
+        return text
+    return f"{text} in steps of {hyperparameter.step} ({hyperparameter.sampling})"
+
+
+def _is_close(value: Any, level: Value) -> bool:
+    return isinstance(level, float) and math.isclose(value, level)

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from tfplaybook._files import check_entries, read_json
 from tfplaybook.runs import load_run
+from tfplaybook.search import Roles
 from tfplaybook.search._study_file import FILE_NAME as STUDY_FILE
 from tfplaybook.search._study_file import StudyFile, read_study_file
 from tfplaybook.search._trial_files import FILE_NAME as TRIAL_FILE
@@ -18,6 +19,7 @@ from tfplaybook.search._trial_files import (
     read_trial_file,
     trial_folders,
 )
+from tfplaybook.studies._names import named_entries
 from tfplaybook.studies._records import (
     Direction,
     Hyperparameter,
@@ -86,11 +88,15 @@ def load(directory: str | Path, *, objective: Objective | None = None) -> Study:
     return Study(
         path=path.resolve(),
         objective=objective,
-        trials=tuple(_trial(i, folders[i], state, space) for i, state in states.items()),
+        trials=tuple(
+            _trial(i, folders[i], state, space, enqueued=bool(header and i in header.enqueued))
+            for i, state in states.items()
+        ),
         space=space,
         seed=header.seed if header else late.get("seed"),
         goal=header.goal if header else "",
         note=header.note if header else "",
+        roles=None if header is None or header.roles is None else Roles.from_json(header.roles),
     )
 
 
@@ -168,16 +174,10 @@ def _space(*sources: list[dict[str, Any]]) -> tuple[Hyperparameter, ...]:
 
     The oracle's file and the trials also know the hyperparameters that training declared late.
     """
-    space: list[Hyperparameter] = []
-    for source in sources:
-        known = {h.name for h in space}
-        space += [
-            _hyperparameter(entry) for entry in source if entry["config"]["name"] not in known
-        ]
-    return tuple(space)
+    return tuple(_hyperparameter(name, entry) for name, entry in named_entries(*sources))
 
 
-def _hyperparameter(entry: dict[str, Any]) -> Hyperparameter:
+def _hyperparameter(name: str, entry: dict[str, Any]) -> Hyperparameter:
     config = entry["config"]
     if entry["class_name"] not in _KINDS:
         raise ValueError(
@@ -192,7 +192,8 @@ def _hyperparameter(entry: dict[str, Any]) -> Hyperparameter:
         values = (config["value"],)
     parents = [condition["config"] for condition in config.get("conditions", ())]
     return Hyperparameter(
-        name=config["name"],
+        name=name,
+        declared_name=None if name == config["name"] else config["name"],
         kind=kind,
         sampling=config.get("sampling"),
         min_value=config.get("min_value"),
@@ -204,8 +205,15 @@ def _hyperparameter(entry: dict[str, Any]) -> Hyperparameter:
 
 
 def _trial(
-    trial_id: str, folder: Path, state: dict[str, Any], space: tuple[Hyperparameter, ...]
+    trial_id: str,
+    folder: Path,
+    state: dict[str, Any],
+    space: tuple[Hyperparameter, ...],
+    *,
+    enqueued: bool,
 ) -> Trial:
+    values = _active(_hyperparameters(state).get("values") or {}, space)
+    declared = {h.name: h.declared_name or h.name for h in space}
     score = state.get("score")
     message = state.get("message") or ""
     runs, damages = [], []
@@ -218,12 +226,14 @@ def _trial(
             damages.append(f"{execution.name} is left out: {error}")
     return Trial(
         trial_id=trial_id,
-        values=_active(_hyperparameters(state).get("values") or {}, space),
+        values=values,
         status=_status(state.get("status"), score, message),
         objective=score,
         best_step=None if score is None else state.get("best_step"),
         message="\n".join(filter(None, [message, *damages])),
         runs=tuple(runs),
+        enqueued=enqueued,
+        declared_values={declared.get(name, name): value for name, value in values.items()},
     )
 
 
@@ -236,10 +246,17 @@ def _status(status: str | None, score: float | None, message: str) -> Status:
 
 
 def _active(values: Mapping[str, Value], space: tuple[Hyperparameter, ...]) -> dict[str, Value]:
-    """Drop the defaults that KerasTuner's workers leave for hyperparameters that do not exist."""
-    declared = {h.name for h in space}
-    active = {h.name for h in space if h.is_active(values)}
-    return {name: values[name] for name in values if name in active or name not in declared}
+    """Return the values of hyperparameters that exist, each by a name of its own.
+
+    KerasTuner's workers leave defaults for hyperparameters that do not exist.
+    """
+    declared = {h.declared_name or h.name for h in space}
+    active = {h.declared_name or h.name: h.name for h in space if h.is_active(values)}
+    return {
+        active.get(name, name): values[name]
+        for name in values
+        if name in active or name not in declared
+    }
 
 
 def _scored_objective(path: Path, states: Any) -> Objective:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tfplaybook._arguments import check_choice, check_count
 from tfplaybook.runs import Curve, Run
+from tfplaybook.search import Roles
 
 if TYPE_CHECKING:
     import rich.table
@@ -51,7 +52,8 @@ class Hyperparameter:
     """One dimension of a search space.
 
     Args:
-        name: Name given to it in the model-building function.
+        name: A name that no other one in its study has: the one given to it in the model-building
+            function, or `"learning_rate (optimizer=adam)"` if several share that (C4).
         kind: `"float"`, `"int"`, `"choice"`, `"boolean"` or `"fixed"`.
         sampling: How a `"float"` or `"int"` was sampled: `"linear"`, `"log"` or `"reverse_log"`.
         min_value: Lower end of the range of a `"float"` or `"int"`, inclusive.
@@ -60,6 +62,7 @@ class Hyperparameter:
         values: The possible values of a `"choice"`, `"boolean"` or `"fixed"`.
         conditions: Pairs of a parent's name and the parent's values under which this one exists;
             all of them must hold (C4).
+        declared_name: Name given to it in the model-building function; None if it is `name`.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Hyperparameter:
     step: float | None = None
     values: tuple[Value, ...] = ()
     conditions: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+    declared_name: str | None = None
 
     @property
     def is_varied(self) -> bool:
@@ -79,7 +83,7 @@ class Hyperparameter:
         return self.min_value != self.max_value
 
     def is_active(self, values: Mapping[str, Value]) -> bool:
-        """Whether it exists in a trial with these hyperparameter values."""
+        """Whether it exists in a trial with these values, by the names that were declared."""
         return all(name in values and values[name] in among for name, among in self.conditions)
 
 
@@ -99,6 +103,9 @@ class Trial:
         message: Why the trial is infeasible or failed, and which of its files are damaged; else
             empty.
         runs: Its training runs, one per execution.
+        enqueued: Whether its values were given by the user (`QuasiRandomSearch.enqueue`), and not
+            by the search.
+        declared_values: The same values by the names that the model-building function uses.
     """
 
     trial_id: str
@@ -108,6 +115,8 @@ class Trial:
     best_step: int | None = None
     message: str = ""
     runs: tuple[Run, ...] = dataclasses.field(default=(), repr=False)
+    enqueued: bool = False
+    declared_values: Mapping[str, Value] = dataclasses.field(default_factory=dict, repr=False)
 
     def curves(self, name: str) -> tuple[Curve, ...]:
         """Return the curve `name` of every run that recorded it; empty if none did."""
@@ -128,6 +137,8 @@ class Study:
         seed: Seed of the search; None if it is not known.
         goal: The question that the study was to answer (B2).
         note: Free text.
+        roles: What each hyperparameter is for, and the caveat of the fixed ones (C1); None if the
+            search was not told.
     """
 
     path: Path
@@ -137,6 +148,7 @@ class Study:
     seed: int | None = None
     goal: str = ""
     note: str = ""
+    roles: Roles | None = None
 
     @property
     def name(self) -> str:

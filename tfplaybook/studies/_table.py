@@ -129,11 +129,13 @@ def _in_lines(name: str) -> str:
 
     >>> _in_lines("optimizer=adam/learning_rate").split("\n")
     ['optimizer=', 'adam/', 'learning_', 'rate']
+    >>> _in_lines("learning_rate (optimizer=adam)").split("\n")
+    ['learning_', 'rate', '(optimizer=', 'adam)']
     """
-    parts = re.findall(r"[^_/=]*[_/=]+|[^_/=]+", name)
+    parts = re.findall(r"[^_/= ]*[_/= ]+|[^_/= ]+", name)
     lines = [""]
     for part in parts:
         if lines[-1] and len(lines[-1]) + len(part) > _HEADER_WIDTH:
             lines.append("")
         lines[-1] += part
-    return "\n".join(lines)
+    return "\n".join(line.rstrip() for line in lines)
