@@ -19,7 +19,7 @@ def test_prints_its_version():
 def test_says_what_a_directory_is_that_is_not_a_study(tmp_path):
     done = command("show", str(tmp_path))
     assert done.returncode == 2
-    assert "tfplaybook: `directory` must be a study" in done.stderr
+    assert "tfplaybook: `path` must be a study" in done.stderr
     assert "Traceback" not in done.stderr
 
 

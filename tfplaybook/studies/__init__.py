@@ -22,3 +22,4 @@ from tfplaybook.studies._records import Hyperparameter as Hyperparameter
 from tfplaybook.studies._records import Objective as Objective
 from tfplaybook.studies._records import Study as Study
 from tfplaybook.studies._records import Trial as Trial
+from tfplaybook.studies._rows import from_records as from_records

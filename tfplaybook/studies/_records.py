@@ -60,6 +60,8 @@ class Hyperparameter:
         values: The possible values of a `"choice"`, `"boolean"` or `"fixed"`.
         conditions: Pairs of a parent's name and the parent's values under which this one exists;
             all of them must hold (C4).
+        is_inferred: Whether nobody declared it: its range is that of the trials' values, and its
+            sampling was told from them. Such a range says nothing about where the search ended.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Hyperparameter:
     step: float | None = None
     values: tuple[Value, ...] = ()
     conditions: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+    is_inferred: bool = False
 
     @property
     def is_varied(self) -> bool:
@@ -118,12 +121,12 @@ class Trial:
 class Study:
     """The trials of one search, with the space and the objective they share.
 
-    `load` reads one from disk; nothing here writes to it.
+    `load` reads one from disk, `from_records` makes one of rows; nothing here writes to it.
 
     Args:
-        path: The study's directory; its last part is the study's name.
+        path: The study's directory or file; its last part is the study's name.
         objective: What trials are compared by.
-        trials: All trials, in the order of their ids.
+        trials: All trials, in the order of their ids, or of the rows that they were read from.
         space: The hyperparameters in the order in which they were declared.
         seed: Seed of the search; None if it is not known.
         goal: The question that the study was to answer (B2).
