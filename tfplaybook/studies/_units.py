@@ -2,15 +2,21 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfplaybook.studies._format import format_value, shorten
 from tfplaybook.studies._records import Hyperparameter, Study, Value
-from tfplaybook.studies._scales import Scale
+from tfplaybook.studies._scales import LABEL_LENGTH, Scale
+from tfplaybook.studies._style import EDGE
+
+if TYPE_CHECKING:
+    from matplotlib.axis import XAxis, YAxis
 
 _CATEGORY_LENGTH = 14
+_Y_LABEL_LENGTH = 30
+_PAD_FRACTION = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +119,25 @@ def unit_axis(study: Study, name: str) -> UnitAxis:
     declared = (hyperparameter.min_value, hyperparameter.max_value)
     inside = [float(x) for x in (*declared, *values) if x is not None]
     return UnitAxis(name, scale, (min(inside), max(inside)), bounds_of(hyperparameter))
+
+
+def label_axis(axis: "XAxis | YAxis", unit: UnitAxis) -> None:
+    """Set limits, ticks and label of a picture's axis, and mark the ends of the searched range."""
+    places = unit.ticks()
+    labels = [label for _, label in places]
+    axis.set_ticks([place for place, _ in places], labels)
+    suffix = f" ({unit.scale.replace('_', ' ')})" if "log" in unit.scale else ""
+    length = LABEL_LENGTH if axis.axis_name == "x" else _Y_LABEL_LENGTH
+    axis.set_label_text(shorten(unit.name, length - len(suffix)) + suffix, fontsize=9)
+    pad = 0.5 / max(len(unit.categories) - 1, 1) if unit.categories else _PAD_FRACTION
+    limit = axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim
+    limit(-pad, 1.0 + pad)
+    if unit.scale == "categorical" and axis.axis_name == "x" and sum(map(len, labels)) > 24:
+        for label in axis.get_ticklabels():
+            label.set(rotation=25, horizontalalignment="right", rotation_mode="anchor")
+    line = axis.axes.axvline if axis.axis_name == "x" else axis.axes.axhline
+    for end in unit.bounds or ():
+        line(unit.place(end) or 0.0, color=EDGE, linewidth=0.8, linestyle=":", zorder=0)
 
 
 def scale_of(hyperparameter: Hyperparameter) -> Scale:
