@@ -35,6 +35,9 @@ def test_shows_a_keras_tuner_project_and_writes_its_pictures(tmp_path):
     for name in ("axis_plots.png", "training_curves.png"):
         assert (tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG")
         assert name in done.stdout
+    assert "left out budget.png: fewer than two trials are completed" in done.stdout
+    listed = command("index", "--markdown", str(tmp_path))
+    assert "| round1 | 1/1 | val\\_loss 0.0625 (0000) |" in listed.stdout
 
 
 TRIAL = """

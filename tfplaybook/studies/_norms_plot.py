@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 NORMS = "gradient_norm"
 THRESHOLDS = "clip_threshold"
-_HISTOGRAM_FRACTION = 0.32
+_CURVE_FRACTION = 0.74
+_MARGIN_FRACTION = 0.02
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,9 +119,22 @@ def plot_norms(study: Study, trial_id: str | None = None, *, ax: "Axes | None" =
 
 def draw_norms(record: NormsRecord, ax: "Axes") -> "Axes":
     """Draw the record on `ax`, with labels that `ax.legend()` shows, and return `ax`."""
+    from matplotlib.ticker import MaxNLocator
+
     _norms_plot.draw_norms(ax, record.steps, record.norms, record.thresholds, clips=None)
-    beside = ax.inset_axes((1.06, 0.0, _HISTOGRAM_FRACTION, 1.0), sharey=ax)
+    # Beside the curve, yet within the axes, where it takes part in any layout.
+    first, last = int(record.steps[0]), int(record.steps[-1])
+    span = max(last - first, 1)
+    ax.set_xlim(first - _MARGIN_FRACTION * span, first + span / _CURVE_FRACTION)
+    ticks = MaxNLocator(5, integer=True).tick_values(first, last)
+    ax.set_xticks([tick for tick in ticks if first <= tick <= last])
+    ax.spines["bottom"].set_bounds(first - _MARGIN_FRACTION * span, last)
+    ax.xaxis.set_label_coords(_CURVE_FRACTION / 2, -0.1)
+    left = _CURVE_FRACTION + 2 * _MARGIN_FRACTION
+    beside = ax.inset_axes((left, 0.0, 1.0 - left, 1.0), sharey=ax)
     _norms_plot.draw_histogram(beside, record.norms, record.thresholds)
     beside.tick_params(labelleft=False)
+    beside.xaxis.set_major_locator(MaxNLocator(3, integer=True, prune="both"))
+    beside.xaxis.set_label_coords(0.5, -0.1)
     say(ax, record.finding())
     return ax
