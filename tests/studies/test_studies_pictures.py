@@ -41,6 +41,7 @@ class TestUnitAxis:
             ("log", (1e-4, 1.0), 10.0, 1.25),
             ("reverse_log", (0.01, 1.0), 0.91, 0.5),
             ("linear", (3.0, 3.0), 3.0, 0.5),
+            ("reverse_log", (0.01, 1.0), 1.5, None),
             ("log", (1e-4, 1.0), 0.0, None),
             ("log", (1e-4, 1.0), -1.0, None),
             ("linear", (0.0, 1.0), "a", None),

@@ -98,8 +98,10 @@ class AxisPlotRecord:
         if self.bounds is None or self.bounds[0] == self.bounds[1]:
             return where
         axis = UnitAxis(self.name, self.scale, self.bounds)
-        ends = [f"{axis.place(end) or 0.0:.0%}" for end in (low, high)]
-        return f"{where}, {_span(*ends)} of the range"
+        first, last = axis.place(low), axis.place(high)
+        if first is None or last is None:
+            return where
+        return f"{where}, {_span(f'{first:.0%}', f'{last:.0%}')} of the range"
 
 
 def axis_plot_record(study: Study, name: str) -> AxisPlotRecord:
