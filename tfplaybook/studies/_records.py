@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -11,6 +11,9 @@ from tfplaybook.runs import Curve, Run
 
 if TYPE_CHECKING:
     import rich.table
+
+    from tfplaybook.studies._diagnoses._checklist import Diagnosis
+    from tfplaybook.studies._figures import SavedPlots
 
 Value = bool | int | float | str
 Direction = Literal["min", "max"]
@@ -224,6 +227,24 @@ class Study:
 
         return study_table(self)
 
+    def to_markdown(self) -> str:
+        """Return what `table` shows as Markdown."""
+        from tfplaybook.studies._table import study_markdown
+
+        return study_markdown(self)
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write the trials as CSV, one line each in the order of their ids; return the path.
+
+        The columns are those of `to_pandas`. `load` reads it back, given the same objective; the
+        space, the curves and the note are not in it.
+        """
+        from tfplaybook.studies._table import study_csv
+
+        path = Path(path)
+        path.write_text(study_csv(self), encoding="utf-8", newline="")
+        return path
+
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` with one row per trial, in the order of their ids.
 
@@ -237,18 +258,78 @@ class Study:
 
         return study_frame(self)
 
-    def save_plots(self, directory: str | Path) -> list[Path]:
-        """Write `axis_plots.png` and `training_curves.png` and return their paths (E1, E2).
+    def save_plots(self, directory: str | Path) -> "SavedPlots":
+        """Write every picture that the study has something for (E1 to E5, F1).
 
-        The directory is made if it is missing; pictures of these names in it are replaced.
-        Without a varied hyperparameter there is no `axis_plots.png`.
+        | file | picture |
+        |---|---|
+        | `axis_plots.png` | `plot_axis` of every varied hyperparameter |
+        | `training_curves.png` | `plot_curves` |
+        | `isolation_plots.png` | `plot_isolation` of every varied hyperparameter |
+        | `budget.png` | `plot_budget` |
+        | `parallel_coordinates.png` | `plot_parallel` |
+        | `slices.png` | `plot_slice` of the learning rate, or else the first varied hyperparameter, against the others |
+        | `importance.png` | `plot_importance` of what `importance` finds |
+        | `gradient_norms.png` | `plot_norms` of the best trials, and of infeasible ones |
+        | `trial_variance.png` | `plot_variance` |
+
+        The directory is made if it is missing. A picture of these names in it is replaced, or
+        removed if it does not apply any more.
+
+        Returns:
+            The paths of the files as a sequence; its `skipped` says why others were not written.
 
         Raises:
             ValueError: If `directory` is a file.
-        """
+        """  # noqa: E501
         from tfplaybook.studies._figures import save_plots
 
         return save_plots(self, Path(directory))
+
+    def with_objective(self, objective: str | Objective) -> "Study":
+        """Return this study with its trials compared by another metric that the runs recorded.
+
+        Quasi-random points do not depend on the objective, so it can be changed afterwards (G1). A
+        trial's objective is the best value over training (D11), averaged over its executions.
+        Completed trials whose runs did not record it count as failed, and those in which it was
+        not always finite as infeasible.
+
+        Args:
+            objective: Name of the metric, such as `"val_accuracy"`, or an `Objective` if the name
+                does not say which values are better.
+
+        Raises:
+            ValueError: If no run has recorded it, or if its direction is not certain.
+        """
+        from tfplaybook.studies._change_objective import with_objective
+
+        return with_objective(self, objective)
+
+    def diagnose(
+        self,
+        *,
+        scientific: Sequence[str] = (),
+        baseline: str | Sequence[float] | None = None,
+    ) -> "Diagnosis":
+        """Ask the playbook's questions and say what to do next (D1 to D10, F3, H2, I7, N5).
+
+        Print the result for the checklist, in the order in which one should act. It holds the
+        findings of the functions of this room, with their default options; call those for others.
+        It works for a study of any size, also while it runs: what cannot be told is `"unknown"`,
+        with the reason. `importance` is left `"unknown"` where scikit-learn or SciPy is missing.
+
+        Args:
+            scientific: Names of the hyperparameters whose effect the study is to measure (C1);
+                adds `scientific_comparison`.
+            baseline: Id of the trial, or the objectives of re-trainings, with which the best trial
+                is compared; adds `adoption`.
+
+        Raises:
+            ValueError: If a hyperparameter or a trial that is named does not exist.
+        """
+        from tfplaybook.studies._diagnoses._checklist import diagnose
+
+        return diagnose(self, scientific=scientific, baseline=baseline)
 
     def __repr__(self) -> str:
         return f"<Study {str(self.path)!r}: {self.summary()}>"

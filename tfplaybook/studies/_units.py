@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfplaybook.studies._diagnoses._positions import position, value_at
 from tfplaybook.studies._format import format_value, shorten
 from tfplaybook.studies._records import Hyperparameter, Study, Value
 from tfplaybook.studies._scales import LABEL_LENGTH, Scale
@@ -47,15 +48,14 @@ class UnitAxis:
         """
         if not has_place(value, self.scale):
             return None
-        low, high = self.range
         if self.scale == "categorical":
             if value not in self.categories:
                 return None
             value = self.categories.index(value)
-        if low == high:
+        if self.range[0] == self.range[1]:
             return 0.5
-        first, last, at = (self._stretch(x) for x in (low, high, float(value)))
-        return (at - first) / (last - first)
+        place = position(self._ranged(), value)
+        return None if math.isnan(place) else place
 
     def value(self, place: float) -> float:
         """Return the number at a fraction of a numeric axis.
@@ -63,12 +63,7 @@ class UnitAxis:
         >>> round(UnitAxis("rate", "log", (1e-4, 1.0)).value(0.75), 6)
         0.1
         """
-        low, high = self.range
-        first, last = self._stretch(low), self._stretch(high)
-        at = first + place * (last - first)
-        if self.scale == "log":
-            return math.exp(at)
-        return low + high - math.exp(-at) if self.scale == "reverse_log" else at
+        return value_at(self._ranged(), place)
 
     def ticks(self, count: int = 5) -> list[tuple[float, str]]:
         """Return places and labels of about `count` ticks, all within the axis.
@@ -90,13 +85,9 @@ class UnitAxis:
             values = [self.value(place) for place in np.linspace(0.0, 1.0, count)]
         return [(self.place(v) or 0.0, f"{v:.3g}") for v in values]
 
-    def _stretch(self, value: float) -> float:
-        low, high = self.range
-        if self.scale == "log":
-            return math.log(value)
-        if self.scale == "reverse_log":
-            return -math.log(max(low + high - value, 1e-300))
-        return float(value)
+    def _ranged(self) -> Hyperparameter:
+        scale = "linear" if self.scale == "categorical" else self.scale
+        return Hyperparameter(self.name, "float", scale, *self.range)
 
 
 def unit_axis(study: Study, name: str) -> UnitAxis:
