@@ -7,7 +7,10 @@ import math
 import numpy as np
 import pytest
 import rich.console
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from study_factory import OPTIMIZER, RATE
+from trial_records import OPTIMIZER as OPTIMIZER_RECORD
 from trial_records import RATE as RATE_RECORD
 from trial_records import curves_study, rate_study, run, study, trial
 
@@ -72,6 +75,41 @@ def test_the_first_action_in_order_is_next():
         "on average 9% of the range away"
     )
     assert "! The best 3 trials" in str(diagnosis)
+
+
+VALUES = st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf, -math.inf, 0.0])
+CURVES = st.dictionaries(
+    st.sampled_from(["loss", "val_loss"]), st.lists(VALUES, min_size=1, max_size=30)
+)
+
+
+@st.composite
+def any_trial(draw):
+    status = draw(st.sampled_from(["completed", "infeasible", "failed", "running"]))
+    objective = draw(st.floats(-1e6, 1e6)) if status == "completed" else None
+    settings_ = st.fixed_dictionaries(
+        {}, optional={"learning_rate": st.floats(0, 10), "optimizer": st.sampled_from("ab")}
+    )
+    return dataclasses.replace(
+        trial(0, objective, status=status, values=draw(settings_)),
+        objective=objective,
+        runs=tuple(run(**curves) for curves in draw(st.lists(CURVES, max_size=2))),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(any_trial(), max_size=9), st.sampled_from(["min", "max"]))
+def test_no_study_is_too_strange(trials, direction):
+    made = study(trials, [RATE_RECORD, OPTIMIZER_RECORD], objective=("val_loss", direction))
+    made = dataclasses.replace(
+        made,
+        trials=tuple(
+            dataclasses.replace(t, trial_id=f"{i:04d}") for i, t in enumerate(made.trials)
+        ),
+    )
+    baseline = made.trials[0].trial_id if made.trials else None
+    text = str(made.diagnose(scientific=["optimizer"], baseline=baseline))
+    assert text.startswith("round1: ")
 
 
 def test_scientific_and_baseline_add_their_findings():

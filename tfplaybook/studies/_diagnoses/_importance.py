@@ -52,14 +52,15 @@ def importance(
     min_total: float = 0.03,
     min_explained: float = 0.3,
     resamples: int = 8,
+    max_trials: int = 200,
     seed: int = 0,
 ) -> ImportanceFinding:
     """Say which hyperparameters matter for the objective, with uncertainty.
 
     A Gaussian process with a length scale per hyperparameter and noise is fitted to the trials,
-    and the total indices of Sobol are taken from it (Saltelli et al., 2010). Each of the
-    `resamples` leaves out a different eighth of the trials, and its explained variance is
-    measured on those. Infeasible trials count with the worst objective that a picture shows. A
+    and the total indices of Sobol are taken from it (Saltelli et al., 2010). That is done
+    `resamples` times, each time without another part of the trials, on which the explained
+    variance is measured. Infeasible trials count with the worst objective that a picture shows. A
     hyperparameter that does not exist in a trial counts as in the middle of its range.
 
     Args:
@@ -67,6 +68,8 @@ def importance(
         min_total: Smallest total index of a hyperparameter that matters, 0 to 1.
         min_explained: Smallest explained variance of trials left out; below it nothing is said.
         resamples: Number of fits, at least 2.
+        max_trials: Of more trials so many are drawn, at least 10: the time of a fit grows with the
+            third power of their number.
         seed: Seed of the resamples and of the points at which the process is evaluated.
 
     Raises:
@@ -76,6 +79,7 @@ def importance(
     check_number("min_total", min_total, minimum=0.0, maximum=1.0)
     check_number("min_explained", min_explained, maximum=1.0)
     resamples = check_count("resamples", resamples, minimum=2)
+    max_trials = check_count("max_trials", max_trials, minimum=_FEWEST_TRIALS)
     seed = check_count("seed", seed, minimum=0)
     thresholds = {"min_total": min_total, "min_explained": min_explained}
     varied = study.varied
@@ -100,9 +104,11 @@ def importance(
         )
     shown = shown_costs(study, study.ranked())
     cost = np.concatenate([shown, np.full(len(study.infeasible), shown.max())])
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(trials))[:max_trials])
+    points = np.stack([_column(h, trials) for h in varied], axis=1)[drawn]
+    cost = cost[drawn]
     if cost.std() == 0:
         return finding("unknown", f"All trials have the same {study.objective.name}")
-    points = np.stack([_column(h, trials) for h in varied], axis=1)
     with _single_thread():
         totals, explained = _fit_resamples(points, cost, varied, resamples, seed)
     numbers = {"explained": explained, "trials": float(len(trials))}
