@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tfplaybook import studies
 
 LOSS = studies.Objective("val_loss", "min")
 RATE = studies.Hyperparameter("learning_rate", "float", "log", 1e-5, 1.0)
 NAN = math.nan
+EXAMPLES = 40
 
 
 def of(*rows, **options):
@@ -165,6 +168,11 @@ class TestFromRecords:
             ({"curves": {"loss": {"steps": [2, 1], "values": [1, 2]}}}, "ascending integers"),
             ({"curves": {"loss": {"steps": [1.5], "values": [1]}}}, "ascending integers"),
             ({"hyperparameters": 3}, "`hyperparameters` of row 1 must be a mapping"),
+            ({"val_loss": 10**400}, "'val_loss' of row 1 must be a number"),
+            ({"x": 10**400}, "'x' of row 1 must be a finite number"),
+            ({"curves": {"loss": {"steps": ["a"], "values": [1]}}}, "ascending integers"),
+            ({"curves": {"loss": {"steps": [NAN], "values": [1]}}}, "ascending integers"),
+            ({"curves": {"loss": {"steps": [1e300], "values": [1]}}}, "ascending integers"),
         ],
     )
     def test_a_bad_value_is_named_with_its_row(self, row, message):
@@ -183,6 +191,37 @@ class TestFromRecords:
 
 
 class TestFiles:
+    @settings(deadline=None, max_examples=EXAMPLES)
+    @given(
+        st.sampled_from(["a.csv", "a.tsv", "a.json", "a.jsonl"]),
+        st.one_of(
+            st.text(max_size=60),
+            st.text('x,val_loss\n"[]{}:019.-e\t;', max_size=60),
+            st.recursive(
+                st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+                lambda inner: (
+                    st.lists(inner, max_size=4)
+                    | st.dictionaries(
+                        st.sampled_from(["trials", "val_loss", "x", "curves", "seed", "objective"]),
+                        inner,
+                        max_size=4,
+                    )
+                ),
+                max_leaves=8,
+            ).map(json.dumps),
+        ),
+    )
+    def test_any_text_is_a_study_or_an_error_of_value(self, tmp_path_factory, name, text):
+        path = tmp_path_factory.getbasetemp() / name
+        path.write_text(text, encoding="utf-8", errors="replace")
+        try:
+            study = studies.load(path, objective=LOSS)
+        except ValueError:
+            return
+        study.table()
+        for h in study.varied:
+            studies.axis_plot_record(study, h.name)
+
     def read(self, path, text, **options):
         path.write_text(text)
         return studies.load(path, **options)
@@ -226,6 +265,9 @@ class TestFiles:
             ("a.json", '{"trials": 3}', r"must hold a list of trials, .*\. Received: 3"),
             ("a.json", '{"trials": [], "objective": "x"}', '"objective" in .* must have a "name"'),
             ("a.jsonl", '{\n{"x": 1}\n', "Line 1 of .* must be JSON"),
+            ("a.jsonl", '3\n{"x": 1}\n', "Line 1 of .* must be an object. Received: 3"),
+            ("a.json", '[{"x": 1}, 3]', "Trial 1 of .* must be an object"),
+            ("a.csv", "x,curves\n1," + "9" * 200_000, "cannot be read beyond line .*jsonl"),
         ],
     )
     def test_a_file_that_is_no_table_says_where(self, tmp_path, name, text, message):

@@ -39,7 +39,16 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], Objective | None]:
 
 
 def _read_csv(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:
-    lines = list(_numbered(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    lines: list[tuple[int, list[str]]] = []
+    try:
+        for cells in reader:
+            lines.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise ValueError(
+            f"{path} cannot be read beyond line {reader.line_num} ({error}). "
+            "Long curves are better kept in .json or .jsonl."
+        ) from error
     if not lines:
         raise ValueError(f"{path} must have a line with the names of the columns. It is empty.")
     header = [name.strip() for name in lines[0][1]]
@@ -62,11 +71,6 @@ def _read_csv(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:
     columns = {name: [cells[i].strip() for _, cells in rows] for i, name in enumerate(header)}
     typed = {name: _typed(name, cells, path) for name, cells in columns.items() if name}
     return [{name: cells[i] for name, cells in typed.items()} for i in range(len(rows))]
-
-
-def _numbered(reader: Any) -> Any:
-    for cells in reader:
-        yield reader.line_num, cells
 
 
 def _typed(name: str, cells: list[str], path: Path) -> list[Any]:
@@ -95,7 +99,7 @@ def _read_lines(path: Path, text: str) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            rows.append(_json(line, f"Line {number} of {path}"))
+            rows.append(_row(_json(line, f"Line {number} of {path}"), f"Line {number} of {path}"))
         except ValueError:
             if number < len(lines):
                 raise
@@ -117,7 +121,13 @@ def _read_json(path: Path, text: str) -> tuple[list[dict[str, Any]], Objective |
             '"objective" as {"name": ..., "direction": "min" or "max"}. '
             f"Received: {excerpt(content)}."
         )
-    return content, objective
+    return [_row(row, f"Trial {i} of {path}") for i, row in enumerate(content)], objective
+
+
+def _row(content: Any, where: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ValueError(f"{where} must be an object. Received: {excerpt(content)}.")
+    return content
 
 
 def _objective(named: Any, path: Path) -> Objective:

@@ -1,6 +1,7 @@
 """A study from rows, one mapping a trial: the way in for trials of any origin."""
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ NESTED = "hyperparameters"
 # What a column of this name means does not depend on the study.
 RESERVED = ("trial_id", "status", OBJECTIVE, "best_step", "seed", "message", "curves", NESTED)
 
+# Beyond it a float is no longer every integer.
+_LAST_STEP = 2**53
 _STATUSES: dict[str, Status] = {
     **dict.fromkeys(("completed", "complete", "finished", "terminated", "succeeded"), "completed"),
     **dict.fromkeys(("infeasible", "diverged"), "infeasible"),
@@ -230,12 +233,14 @@ def _curve(content: Any, name: str, index: int) -> Curve:
     try:
         # JSON without NaN spells it as a text, or null.
         array = np.array([math.nan if v is None else float(v) for v in values], np.float64)
-        counted = np.arange(1, len(array) + 1) if steps is None else np.asarray(list(steps))
-        if counted.shape != array.shape or (counted.astype(np.int64) != counted).any():
+        counted = np.arange(1, len(array) + 1) if steps is None else np.array(list(steps), float)
+        if counted.shape != array.shape or not np.array_equal(counted, np.floor(counted)):
             raise ValueError
-        if len(counted) and (counted[0] < 0 or (np.diff(counted) <= 0).any()):
+        if len(counted) and (counted[0] < 0 or counted[-1] >= _LAST_STEP):
             raise ValueError
-    except (TypeError, ValueError) as error:
+        if not (np.diff(counted) > 0).all():
+            raise ValueError
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"the curve {name!r} of row {index} must be a list of numbers, or have `steps`, "
             "ascending integers of at least 0, and as many `values`. "
@@ -249,7 +254,9 @@ def _value(value: Any, name: str, index: int) -> Value | None:
         value = value.item()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, bool | str) or (
+        isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    ):
         return value
     raise ValueError(
         f"The hyperparameter {name!r} of row {index} must be a finite number, a text or a boolean. "
@@ -267,7 +274,7 @@ def _number(value: Any, name: str, index: int) -> float | None:
         if isinstance(value, bool):
             raise TypeError
         return float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{name!r} of row {index} must be a number. Received: {excerpt(value)}."
         ) from error
