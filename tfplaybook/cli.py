@@ -63,8 +63,12 @@ def _index(options: argparse.Namespace) -> None:
     found = studies.index(options.directory)
     if options.markdown:
         sys.stdout.write(found.to_markdown())
-    else:
-        Console().print(found.table())
+        return
+    console = Console()
+    console.print(found.table())
+    for line in found.reproductions():
+        # Whole, whatever the width: a command with a line break is another one.
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _diagnose(options: argparse.Namespace) -> None:

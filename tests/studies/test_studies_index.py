@@ -111,12 +111,18 @@ def test_curves_are_not_read(tmp_path):
 
 
 def test_table_and_markdown(found):
-    console = rich.console.Console(file=io.StringIO(), width=300)
+    console = rich.console.Console(file=io.StringIO(), width=80)
     console.print(found.table())
     text = console.file.getvalue()
     assert "a/round1" in text
     assert "val_loss 0.25 (0001)" in text
-    assert "0123456789 with changes" in text
+    assert found.reproductions() == [
+        "a/round1: 0123456789 with changes, a/round1/study.json",
+        "  cd /home/me && python train.py --name 'a b'",
+        "b/plain: b/plain/trial_0000/execution_0/run.json",
+        "broken: broken/study.json",
+        "empty: empty/study.json",
+    ]
     lines = found.to_markdown().splitlines()
     assert lines[0] == "| study | trials | best | note | reproduce | code | config |"
     assert lines[2] == (

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _COMMIT_LENGTH = 10
+# Of the columns, those that a terminal has room for.
+_RESULTS = 4
 _HEADER = ("study", "trials", "best", "note", "reproduce", "code", "config")
 
 
@@ -91,18 +93,30 @@ class StudyIndex:
     entries: tuple[IndexEntry, ...]
 
     def table(self) -> rich.table.Table:
-        """Return the index as a table for the terminal: print it with `rich.print`."""
+        """Return what the studies found as a table for the terminal: print it with `rich.print`."""
         table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        for name in _HEADER:
+        for name in _HEADER[:_RESULTS]:
             is_number = name in ("trials", "best")
             table.add_column(name, justify="right" if is_number else "left", overflow="fold")
         for entry in self.entries:
             style = "red" if entry.problem else ""
-            table.add_row(*map(rich.text.Text, self._cells(entry)), style=style)
+            table.add_row(*map(rich.text.Text, self._cells(entry)[:_RESULTS]), style=style)
         return table
 
+    def reproductions(self) -> list[str]:
+        """Return how to run each study again: its code and configuration, then its command."""
+        lines = []
+        for entry in self.entries:
+            name, *_, command, code, config = self._cells(entry)
+            where = ", ".join(filter(None, (code, config)))
+            lines += [
+                f"{name}: {where or 'nothing recorded'}",
+                *([f"  {command}"] if command else []),
+            ]
+        return lines
+
     def to_markdown(self) -> str:
-        """Return the index as a table in Markdown."""
+        """Return everything as a table in Markdown."""
         return markdown_table(_HEADER, map(self._cells, self.entries)) + "\n"
 
     def _cells(self, entry: IndexEntry) -> "Sequence[str]":
