@@ -324,7 +324,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="PAGE", help="also write a Markdown page")
     options = parser.parse_args()
     number = 20 if options.quick else 200
-    first_seed = 0 if options.tune else 2 * 10**6
+    first_seed = 0 if options.tune else 3 * 10**6
     rows = measure(number, first_seed, options.sizes, options.only)
     headers = ["diagnosis", "line"]
     for size in options.sizes:
@@ -334,7 +334,7 @@ def main() -> None:
         table.add_column(header, justify="left" if column < 2 else "right")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=max(100, 30 + 24 * len(options.sizes))).print(table)
     if options.write:
         write_page(options.write, rows, headers, number)
 

@@ -143,6 +143,13 @@ class TestComparison:
         assert finding.winner is None
         assert finding.numbers["lead_probability"] == pytest.approx(0.5)
 
+    def test_one_lucky_trial_is_no_clear_winner(self):
+        same = np.linspace(1, 2, 8)
+        finding = studies.scientific_comparison(compared(same, [0.9, *same[1:]]), ["optimizer"])
+        assert finding.values[0].label == "optimizer=adam"
+        assert finding.winner is None
+        assert finding.evidence.startswith("optimizer=adam leads, but not clearly")
+
     def test_unequal_tuning_is_no_contest(self):
         finding = studies.scientific_comparison(compared([1.0, 2.0], [0.5] * 8), ["optimizer"])
         assert finding.verdict == "act"

@@ -147,7 +147,7 @@ class TestNoise:
         ]
         finding = studies.objective_noise(study(trials))
         assert finding.numbers["noise"] == pytest.approx(0.1)
-        assert finding.numbers["limit"] == pytest.approx(2 * math.sqrt(2) * 0.1)
+        assert finding.numbers["limit"] == pytest.approx(2.5 * math.sqrt(2) * 0.1)
         assert finding.trials == ("0000", "0001", "0002")
         assert finding.verdict == "ok"
         assert studies.objective_noise(study(trials), max_ties=1).verdict == "act"

@@ -35,7 +35,7 @@ class TestSearchSpaceBoundary:
         assert finding.trials[0] == ("0011" if end == "upper" else "0000")
         assert f"the {end} end of learning_rate from" in finding.remedy
 
-    @pytest.mark.parametrize("optimum", [0.3, 0.5, 0.7])
+    @pytest.mark.parametrize("optimum", [0.2, 0.3, 0.5, 0.7, 0.8])
     def test_an_optimum_inside_does_not(self, optimum):
         finding = studies.search_space_boundary(rate_study(bowl(optimum)))
         assert finding.verdict == "ok"

@@ -66,13 +66,14 @@ def late_variance(study: Study, *, top: int = 5, max_noise_fraction: float = 0.0
     )
 
 
-def objective_noise(study: Study, *, max_ties: int = 2, tie_errors: float = 2.0) -> Finding:
+def objective_noise(study: Study, *, max_ties: int = 2, tie_errors: float = 2.5) -> Finding:
     """Say whether the noise of the objective hides which trial is best (F1, D7).
 
     Trials tie with the best if they are within `tie_errors` standard errors of a difference,
-    sqrt(2) times the noise of one objective. The noise is taken from the executions of the
-    trials, pooled, if there are repeated ones; else from the late part of the curves of the best
-    trials, which leaves out the variance between trainings and so is a lower bound.
+    sqrt(2) times the noise of one objective; more than the usual two, since the best of many looks
+    better than it is. The noise is taken from the executions of the trials, pooled, if there are
+    repeated ones; else from the late part of the curves of the best trials, which leaves out the
+    variance between trainings and so is a lower bound.
 
     Args:
         study: The study; at least 3 completed trials.
