@@ -18,7 +18,6 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
-from matplotlib.figure import Figure
 from rich.console import Console
 from sklearn.datasets import load_digits
 
@@ -64,7 +63,7 @@ def main() -> None:
     console.print(study.table())
     compare(study)
     picture = study.path / "isolation_optimizer.png"
-    draw_isolation(study).savefig(picture)
+    pb.studies.plot_isolation(study, "optimizer").figure.savefig(picture)
     console.print(f"picture: {picture}", soft_wrap=True)
 
 
@@ -126,42 +125,6 @@ def compare(study: pb.studies.Study) -> None:
         diverged = sum(trial.status == "infeasible" for trial in trials)
         console.print(f"{name}: {len(trials)} trials, {diverged} infeasible, {best}")
     console.print(study.roles.caveat)
-
-
-def draw_isolation(study: pb.studies.Study) -> Figure:
-    """Draw every trial by its optimizer, and the best of each (E3)."""
-    figure = Figure(figsize=(4.5, 4.0), layout="constrained")
-    ax = figure.add_subplot()
-    infeasible = [
-        OPTIMIZERS.index(trial.values["optimizer"])
-        for trial in study.trials
-        if trial.status == "infeasible"
-    ]
-    others = [
-        (OPTIMIZERS.index(trial.values["optimizer"]), trial.objective) for trial in study.completed
-    ]
-    if others:
-        ax.plot(*zip(*others, strict=True), "o", ms=5, mew=0, color="#8a94a6", alpha=0.6)
-        best = sorted({x: min(y for place, y in others if place == x) for x, _ in others}.items())
-        ax.plot(*zip(*best, strict=True), "*--", ms=13, color="#1f5fbf", label="best")
-    if infeasible:
-        ax.plot(
-            infeasible,
-            [1.0] * len(infeasible),
-            "x",
-            color="#c8342b",
-            transform=ax.get_xaxis_transform(),
-            clip_on=False,
-            label="infeasible",
-        )
-    ax.set_yscale("log")
-    ax.set_xticks(range(len(OPTIMIZERS)), OPTIMIZERS)
-    ax.set_xlim(-0.5, len(OPTIMIZERS) - 0.5)
-    ax.set_xlabel("optimizer")
-    ax.set_ylabel(study.objective.name)
-    ax.set_title(f"best of {len(study.trials) // len(OPTIMIZERS)} trials each", fontsize=10)
-    ax.legend(frameon=False)
-    return figure
 
 
 if __name__ == "__main__":

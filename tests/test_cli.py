@@ -19,7 +19,7 @@ def test_prints_its_version():
 def test_says_what_a_directory_is_that_is_not_a_study(tmp_path):
     done = command("show", str(tmp_path))
     assert done.returncode == 2
-    assert "tfplaybook: `directory` must be a study" in done.stderr
+    assert "tfplaybook: `path` must be a study" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -35,6 +35,9 @@ def test_shows_a_keras_tuner_project_and_writes_its_pictures(tmp_path):
     for name in ("axis_plots.png", "training_curves.png"):
         assert (tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG")
         assert name in done.stdout
+    assert "left out budget.png: fewer than two trials are completed" in done.stdout
+    listed = command("index", "--markdown", str(tmp_path))
+    assert "| round1 | 1/1 | val\\_loss 0.0625 (0000) |" in listed.stdout
 
 
 TRIAL = """

@@ -32,6 +32,18 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("study", type=Path, help="the study's directory")
     show.add_argument("--plots", type=Path, metavar="DIR", help="also write its pictures here")
     show.set_defaults(run=_show)
+    index = commands.add_parser("index", help="list the studies below a directory")
+    index.add_argument("directory", type=Path, help="the directory")
+    index.add_argument("--markdown", action="store_true", help="print it as Markdown")
+    index.set_defaults(run=_index)
+    diagnose = commands.add_parser("diagnose", help="say what to do next with a study, and why")
+    diagnose.add_argument("study", type=Path, help="the study's directory")
+    diagnose.add_argument("--objective", metavar="METRIC", help="compare trials by this metric")
+    diagnose.add_argument(
+        "--scientific", nargs="+", default=(), metavar="NAME", help="whose effect is measured"
+    )
+    diagnose.add_argument("--baseline", metavar="TRIAL", help="the trial to compare the best with")
+    diagnose.set_defaults(run=_diagnose)
     return parser
 
 
@@ -40,5 +52,28 @@ def _show(options: argparse.Namespace) -> None:
     study = studies.load(options.study)
     console.print(study.table())
     if options.plots is not None:
-        for path in study.save_plots(options.plots):
-            console.print(f"wrote {path}", soft_wrap=True)
+        saved = study.save_plots(options.plots)
+        for path in saved:
+            console.print(f"wrote {path}", soft_wrap=True, markup=False)
+        for name, reason in saved.skipped.items():
+            console.print(f"left out {name}: {reason}", soft_wrap=True, markup=False)
+
+
+def _index(options: argparse.Namespace) -> None:
+    found = studies.index(options.directory)
+    if options.markdown:
+        sys.stdout.write(found.to_markdown())
+        return
+    console = Console()
+    console.print(found.table())
+    for line in found.reproductions():
+        # Whole, whatever the width: a command with a line break is another one.
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _diagnose(options: argparse.Namespace) -> None:
+    study = studies.load(options.study)
+    if options.objective is not None:
+        study = study.with_objective(options.objective)
+    found = study.diagnose(scientific=options.scientific, baseline=options.baseline)
+    Console().print(found)

@@ -6,10 +6,10 @@ import pytest
 from tfplaybook.callbacks._clipping_advice import (
     advise,
     clipped_often,
-    is_clipped,
     non_finite,
     spikes,
 )
+from tfplaybook.runs._norms_plot import is_clipped
 
 CALM = 1.0 + 0.1 * np.random.default_rng(0).uniform(size=400)
 

@@ -204,9 +204,9 @@ class TestNotAStudy:
             studies.load(tmp_path)
 
     def test_a_file(self, tmp_path):
-        (tmp_path / "a.json").touch()
-        with pytest.raises(ValueError, match="which is a file"):
-            studies.load(tmp_path / "a.json")
+        (tmp_path / "a.txt").touch()
+        with pytest.raises(ValueError, match="is another kind of file"):
+            studies.load(tmp_path / "a.txt")
 
     def test_the_parent_of_studies(self, tmp_path):
         factory.write_study(tmp_path / "round1")

@@ -18,6 +18,10 @@ HIGHER = studies.Objective("val_accuracy", "max")
 NAN = math.nan
 
 
+def flat_title(ax):
+    return " ".join(ax.get_title(loc="left").split())
+
+
 def completed(score, **values):
     runs = [{"loss": [2.0, 1.0, score], "val_loss": [2.0, score, score + 0.1]}]
     return {"values": values, "score": score, "runs": runs}
@@ -74,6 +78,7 @@ class TestAxisPlotRecord:
             objective=LOWER,
             scale="log",
             x_range=(1e-4, 2.0),
+            bounds=(1e-4, 1.0),
             y_range=(0.1, 0.3),
             points=(
                 studies.AxisPoint("0000", 0.01, 0.3, 4, "inside"),
@@ -106,7 +111,7 @@ class TestAxisPlotRecord:
         assert len(record.points) == len(values) - left_out
         assert len(record.left_out) == left_out
         ax = studies.plot_axis(study, name)
-        assert ax.get_title(loc="right") == f"{left_out} trials off this scale left out"
+        assert f"{left_out} trials off this scale left out" in flat_title(ax)
         ax.figure.savefig(tmp_path / "axis.png")
 
     def test_if_higher_is_better_the_low_ones_are_beyond(self, make_study):
@@ -142,6 +147,31 @@ class TestAxisPlotRecord:
         with pytest.raises(ValueError, match="Did you mean 'units'"):
             studies.axis_plot_record(make_study(), "unit")
 
+    @pytest.mark.parametrize(
+        ("name", "values", "finding"),
+        [
+            ("learning_rate", [1e-2], "best at 0.01, 50% of the range"),
+            ("learning_rate", [1e-1, 1e-2, 1e-4, 1e-3], "best 3 at 0.0001 to 0.1, 0% to 75%"),
+            ("learning_rate", [2.0, 2.0], "best 2 at 2, 108% of the range"),
+            ("optimizer", ["sgd", "adam", "sgd"], "best 3 at sgd (2), adam (1)"),
+            ("optimizer", ["sgd"] * 3, "best 3 at sgd"),
+            ("optimizer", [], "no completed trial"),
+        ],
+    )
+    def test_the_title_says_where_the_best_are(self, make_study, name, values, finding):
+        study = make_study([completed(0.1 * i, **{name: v}) for i, v in enumerate(values)])
+        assert studies.axis_plot_record(study, name).finding().startswith(finding)
+        assert finding in flat_title(studies.plot_axis(study, name))
+
+    def test_a_range_that_nobody_declared_has_no_ends(self):
+        rows = [{"x": x, "val_loss": 1.0 + x} for x in (1.0, 2.0)]
+        study = studies.from_records(rows)
+        record = studies.axis_plot_record(study, "x")
+        assert (record.x_range, record.bounds) == ((1.0, 2.0), None)
+        assert record.finding() == "best 2 at 1 to 2"
+        lines = studies.plot_axis(study, "x").get_lines()
+        assert not [line for line in lines if line.get_linestyle() == ":"]
+
 
 class TestCurvesRecord:
     def test_parts_ranks_and_divergences(self, make_study):
@@ -175,6 +205,14 @@ class TestCurvesRecord:
         record = studies.curves_record(study)
         assert record.main_part == "training"
         assert [line.part for line in record.lines] == ["training"]
+
+    def test_the_finding_says_where_the_best_trial_was_best(self, make_study):
+        runs = [{"val_loss": [3.0, 0.5, 1.0, 1.0]}, {"val_loss": [3.0, 0.4, 0.3, 1.0]}]
+        study = make_study([{"values": {}, "score": 0.4, "runs": runs}, completed(0.9)])
+        finding = "best trial: validation loss 0.3 at step 30 of 40 (75%)"
+        assert studies.curves_record(study).finding() == finding
+        assert flat_title(studies.plot_curves(study)) == finding
+        assert studies.curves_record(make_study(name="b")).finding() == ""
 
     def test_every_execution_has_a_line(self, make_study):
         runs = [{"val_loss": [1.0]}, {"val_loss": [2.0]}]
@@ -260,26 +298,44 @@ CASES = {
 
 
 class TestDrawing:
-    @pytest.mark.parametrize("direction", ["min", "max"])
-    @pytest.mark.parametrize("case", CASES)
-    def test_save_plots(self, make_study, tmp_path, case, direction):
-        study = make_study(CASES[case], SPACE, objective=("val_loss", direction))
+    @pytest.mark.parametrize(
+        ("case", "direction", "count"),
+        [("none", "min", 2), ("one", "min", 5), ("infeasible", "max", 4), ("mixed", "max", 7)],
+    )
+    def test_save_plots(self, make_study, tmp_path, case, direction, count):
+        study = make_study(CASES[case], [RATE, UNITS], objective=("val_loss", direction))
         before = dict(matplotlib.rcParams)
-        paths = study.save_plots(tmp_path / "new" / "plots")
-        assert [path.name for path in paths] == ["axis_plots.png", "training_curves.png"]
-        for path in paths:
+        saved = study.save_plots(tmp_path / "new" / "plots")
+        assert len(saved) == count
+        assert len(saved.skipped) == 9 - count
+        assert [path.name for path in saved[:2]] == ["axis_plots.png", "training_curves.png"]
+        for path in saved:
             height, width, _ = matplotlib.image.imread(path).shape
-            assert min(height, width) > 500
+            assert min(height, width) > 300
         assert dict(matplotlib.rcParams) == before
         assert (
             "matplotlib.pyplot" not in sys.modules
             or not sys.modules["matplotlib.pyplot"].get_fignums()
         )
 
-    def test_without_a_varied_hyperparameter_only_curves_are_saved(self, make_study, tmp_path):
+    def test_what_does_not_apply_is_skipped_with_the_reason(self, make_study, tmp_path):
         space = [hyperparameter("Fixed", "fixed", value=3)]
         study = make_study([completed(0.1, fixed=3)], space)
-        assert [p.name for p in study.save_plots(tmp_path)] == ["training_curves.png"]
+        (tmp_path / "budget.png").touch()
+        saved = study.save_plots(tmp_path)
+        assert [p.name for p in saved] == ["training_curves.png"]
+        assert [p.name for p in tmp_path.glob("*.png")] == ["training_curves.png"]
+        assert saved.skipped == {
+            "axis_plots.png": "no hyperparameter is varied",
+            "isolation_plots.png": "no hyperparameter is varied",
+            "budget.png": "fewer than two trials are completed",
+            "parallel_coordinates.png": "fewer than two hyperparameters are varied",
+            "slices.png": "fewer than two hyperparameters are varied",
+            "importance.png": "No hyperparameter is varied",
+            "gradient_norms.png": "no run has recorded gradient norms: search with "
+            "PercentileClipping",
+            "trial_variance.png": "no configuration was trained more than once",
+        }
 
     def test_pictures_need_a_folder(self, make_study, tmp_path):
         (tmp_path / "file").touch()

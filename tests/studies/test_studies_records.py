@@ -191,3 +191,38 @@ def test_to_pandas(make_study):
     ]  # fmt: skip
     assert frame["units"].tolist() == [8, 16, 32, 64, 9]
     assert frame["trial_id"].tolist() == ["0000", "0001", "0002", "0003", "0004"]
+
+
+class TestExports:
+    def test_csv_is_read_back(self, make_study, tmp_path):
+        result = make_study(TestTable.TRIALS, [RATE, UNITS, OPTIMIZER], note="not, in it")
+        path = result.to_csv(tmp_path / "trials.csv")
+        assert path.read_text().splitlines()[:2] == [
+            "trial_id,status,objective,best_step,learning_rate,units,optimizer,message",
+            "0000,infeasible,nan,3,0.5,8,,",
+        ]
+        again = studies.load(path, objective=result.objective, space=result.space)
+        # NaN is not equal to itself.
+        assert again.trials[1:] == result.trials[1:]
+        assert again.trials[0].status == "infeasible"
+        assert again.space == result.space
+
+    def test_csv_keeps_what_is_not_finite(self, tmp_path):
+        result = study(trial(0, math.nan, "infeasible", x=1), trial(1, math.inf, "infeasible", x=2))
+        again = studies.load(result.to_csv(tmp_path / "a.csv"), objective=result.objective)
+        assert [t.status for t in again.trials] == ["infeasible"] * 2
+        assert math.isnan(again.trials[0].objective)
+        assert again.trials[1].objective == math.inf
+
+    def test_markdown(self, make_study):
+        batch = hyperparameter("Fixed", "batch_size", value=256)
+        result = make_study(TestTable.TRIALS, [RATE, UNITS, batch], goal="[why] | so", note="a_b")
+        lines = result.to_markdown().splitlines()
+        assert lines[0] == "round1: 5 trials: 2 completed, 1 infeasible, 1 failed, 1 running"
+        assert lines[2:7:2] == ["val\\_loss (lower is better)", "\\[why\\] \\| so", "a\\_b"]
+        assert lines[8] == "| trial | val\\_loss | best epoch | learning\\_rate | units | status |"
+        assert lines[10] == "| 0002 | 0.1235 | 4 | 0.001235 | 32 | completed |"
+        assert lines[-2:] == ["- fixed: batch\\_size=256", "- 0004 failed: ValueError: \\[no\\]"]
+
+    def test_markdown_of_nothing(self, make_study):
+        assert "0 trials" in make_study().to_markdown()

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from tfplaybook.runs._norms_plot import is_clipped
+
 OFTEN_FRACTION = 0.5
 STRETCH_STEPS = 1000
 FEWEST_STEPS = 20
@@ -55,11 +57,6 @@ def advise(
         spikes(steps, norms),
     )
     return tuple(advice for advice in found if advice is not None)
-
-
-def is_clipped(norms: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Return where a finite norm is above its threshold, bool (n,)."""
-    return np.isfinite(norms) & (norms > thresholds)
 
 
 def clipped_often(

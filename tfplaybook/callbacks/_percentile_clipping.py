@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfplaybook import _keras, _keras_clipping
-from tfplaybook.callbacks._clipping_advice import ClippingAdvice, advise, is_clipped
+from tfplaybook.callbacks._clipping_advice import ClippingAdvice, advise
 from tfplaybook.callbacks._curve_log import CurveLog, UpdateFrequency
 from tfplaybook.callbacks._threshold import (
     NORM_CURVE,
@@ -19,6 +19,7 @@ from tfplaybook.callbacks._threshold import (
     check_percentile,
     make_rule,
 )
+from tfplaybook.runs._norms_plot import is_clipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,19 +1,29 @@
 """The basic hyperparameter axis plot: the objective of every trial against one hyperparameter."""
 
 import dataclasses
-import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from tfplaybook.studies._clipping import clip_limit
-from tfplaybook.studies._format import shorten
-from tfplaybook.studies._records import Hyperparameter, Objective, Study, Trial, Value
+from tfplaybook.studies._clipping import is_beyond, shown_range
+from tfplaybook.studies._format import format_value, shorten
+from tfplaybook.studies._records import Objective, Study, Trial, Value
 from tfplaybook.studies._scales import Scale, set_x_axis
-from tfplaybook.studies._style import BAD, OTHER, RANKED, ObjectiveAxis, clean, finish, new_figure
+from tfplaybook.studies._style import (
+    BAD,
+    MARKED,
+    OTHER,
+    RANKED,
+    ObjectiveAxis,
+    clean,
+    on_axes,
+    say,
+    say_nothing,
+)
+from tfplaybook.studies._units import UnitAxis, has_place, unit_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MARKED = ("best", "2nd", "3rd")
 _CATEGORY_WIDTH = 0.6
 
 
@@ -48,6 +58,7 @@ class AxisPlotRecord:
         scale: Scale of the x axis, the one in which the hyperparameter was sampled.
         x_range: Ends of the searched range, widened to trials outside it; for `"categorical"`
             half a category beyond the first and last.
+        bounds: Ends of the searched range; None if they are not known, or for categories.
         y_range: Best and worst objective of the study inside the picture; None without one.
         points: All trials that have the hyperparameter and an outcome, in the order of their ids.
         categories: Values on a categorical axis, from left to right.
@@ -58,10 +69,39 @@ class AxisPlotRecord:
     objective: Objective
     scale: Scale
     x_range: tuple[float, float]
+    bounds: tuple[float, float] | None
     y_range: tuple[float, float] | None
     points: tuple[AxisPoint, ...]
     categories: tuple[Value, ...] = ()
     left_out: tuple[str, ...] = ()
+
+    def finding(self) -> str:
+        """Say where the best trials are, such as `"best 3 at 0.01 to 0.03, 50% to 62% of the ..."`.
+
+        The percentages are those of the searched range on its scale: near 0% or 100% the best
+        values may lie outside it (D1).
+        """
+        best = sorted(
+            (point for point in self.points if point.rank is not None),
+            key=lambda point: point.rank or 0,
+        )[: len(MARKED)]
+        if not best:
+            return "no completed trial"
+        which = "best" if len(best) == 1 else f"best {len(best)}"
+        if self.scale == "categorical":
+            names = [format_value(self.categories[round(point.x)]) for point in best]
+            counts = {name: names.count(name) for name in dict.fromkeys(names)}
+            parts = [name if n == len(best) else f"{name} ({n})" for name, n in counts.items()]
+            return f"{which} at {', '.join(shorten(part, 24) for part in parts)}"
+        low, high = min(point.x for point in best), max(point.x for point in best)
+        where = f"{which} at {_span(format_value(low), format_value(high))}"
+        if self.bounds is None or self.bounds[0] == self.bounds[1]:
+            return where
+        axis = UnitAxis(self.name, self.scale, self.bounds)
+        first, last = axis.place(low), axis.place(high)
+        if first is None or last is None:
+            return where
+        return f"{where}, {_span(f'{first:.0%}', f'{last:.0%}')} of the range"
 
 
 def axis_plot_record(study: Study, name: str) -> AxisPlotRecord:
@@ -74,40 +114,33 @@ def axis_plot_record(study: Study, name: str) -> AxisPlotRecord:
     Raises:
         ValueError: If the study's space has no such hyperparameter.
     """
-    hyperparameter = study.hyperparameter(name)
+    axis = unit_axis(study, name)
     ended = [t for t in study.trials if name in t.values and t.status != "running"]
-    is_categorical = hyperparameter.min_value is None
-    scale: Scale = "categorical" if is_categorical else hyperparameter.sampling or "linear"
-    trials = [t for t in ended if _has_place(t.values[name], scale)]
+    trials = [t for t in ended if has_place(t.values[name], axis.scale)]
     shown = {t.trial_id for t in trials}
     values: list[Any] = [t.values[name] for t in trials]
-    categories: tuple[Value, ...] = ()
-    if is_categorical:
-        categories = tuple(dict.fromkeys((*hyperparameter.values, *values)))
-        xs = _spread([categories.index(value) for value in values])
-        x_range = (-0.5, max(len(categories), 1) - 0.5)
+    if axis.scale == "categorical":
+        xs = _spread([axis.categories.index(value) for value in values])
+        x_range = (-0.5, max(len(axis.categories), 1) - 0.5)
     else:
         xs = [float(value) for value in values]
-        x_range = _searched_range(hyperparameter, xs)
+        x_range = axis.range
 
-    # The y axis is that of the whole study, so that the plots of a study can be compared.
-    ranked = study.ranked()
-    objectives = [trial.objective for trial in ranked if trial.objective is not None]
-    limit = clip_limit(objectives, study.objective) if objectives else None
-    ranks = {trial.trial_id: rank for rank, trial in enumerate(ranked, start=1)}
+    limit, y_range = shown_range(study)
+    ranks = {trial.trial_id: rank for rank, trial in enumerate(study.ranked(), start=1)}
     points = tuple(
         _point(trial, x, ranks.get(trial.trial_id), limit, study.objective)
         for trial, x in zip(trials, xs, strict=True)
     )
-    inside = [y for y in objectives if not _is_beyond(y, limit, study.objective)]
     return AxisPlotRecord(
         name=name,
         objective=study.objective,
-        scale=scale,
+        scale=axis.scale,
         x_range=x_range,
-        y_range=(inside[0], inside[-1]) if inside else None,
+        bounds=axis.bounds,
+        y_range=y_range,
         points=points,
-        categories=categories,
+        categories=axis.categories,
         left_out=tuple(t.trial_id for t in ended if t.trial_id not in shown),
     )
 
@@ -117,9 +150,10 @@ def plot_axis(study: Study, name: str, *, ax: "Axes | None" = None) -> "Axes":
 
     The best three trials are coloured, as in `plot_curves`. Infeasible and failed trials are red
     crosses at the bad end of the axis, the top if lower is better (D3); next to them triangles
-    stand for completed trials too bad for the axis. A line above the axes counts the trials whose
-    value has no place on the axis. Dotted lines are the ends of the searched
-    range: a best trial near one of them asks for a wider range (D1).
+    stand for completed trials too bad for the axis. Dotted lines are the ends of the searched
+    range, if they are known: a best trial near one of them asks for a wider range (D1). The title
+    says where the best three are in the range, and counts the trials whose value has no place on
+    the axis.
 
     Args:
         study: The study.
@@ -131,22 +165,17 @@ def plot_axis(study: Study, name: str, *, ax: "Axes | None" = None) -> "Axes":
         ValueError: If the study's space has no such hyperparameter.
     """
     record = axis_plot_record(study, name)
-    if ax is not None:
-        return draw_axis_plot(record, ax)
-    figure = new_figure(5.0, 3.9)
-    ax = draw_axis_plot(record, figure.add_subplot())
-    finish(figure, study, columns=3)
-    return ax
+    return on_axes(partial(draw_axis_plot, record), ax, study, inches=(5.0, 3.9))
 
 
 def draw_axis_plot(record: AxisPlotRecord, ax: "Axes") -> "Axes":
     """Draw the record on `ax`, with labels that `ax.legend()` shows, and return `ax`."""
     clean(ax)
-    set_x_axis(ax, record.name, record.scale, record.x_range, record.categories)
+    set_x_axis(ax, record.name, record.scale, record.x_range, record.categories, record.bounds)
     ax.set_ylabel(shorten(record.objective.name, 30), fontsize=9)
-    if count := len(record.left_out):
-        text = f"{count} trial{'' if count == 1 else 's'} off this scale left out"
-        ax.set_title(text, loc="right", fontsize=8, color=OTHER)
+    count = len(record.left_out)
+    left_out = f"{count} trial{'' if count == 1 else 's'} off this scale left out" if count else ""
+    say(ax, record.finding(), left_out)
     places = {point.place for point in record.points}
     is_bad = bool(places & {"infeasible", "failed"})
     frame = ObjectiveAxis(
@@ -154,10 +183,7 @@ def draw_axis_plot(record: AxisPlotRecord, ax: "Axes") -> "Axes":
     )
     frame.apply(ax)
     if record.y_range is None:
-        ax.set_yticks([])
-        ax.text(
-            0.5, 0.5, "no completed trial", transform=ax.transAxes, ha="center", color=OTHER, size=9
-        )
+        say_nothing(ax, "no completed trial", has_x=True)
 
     def at_edge(place: str, row: int, **style: Any) -> None:
         xs = [point.x for point in record.points if point.place == place]
@@ -170,7 +196,7 @@ def draw_axis_plot(record: AxisPlotRecord, ax: "Axes") -> "Axes":
         for p in record.points
         if p.place == "inside" and p.rank is not None and p.y is not None
     ]
-    others = [(x, y) for rank, x, y in inside if rank > len(_MARKED)]
+    others = [(x, y) for rank, x, y in inside if rank > len(MARKED)]
     if others:
         xs, ys = zip(*others, strict=True)
         size = 4.5 if len(others) < 60 else 3.5
@@ -178,7 +204,7 @@ def draw_axis_plot(record: AxisPlotRecord, ax: "Axes") -> "Axes":
             xs, ys, ls="", marker="o", ms=size, mew=0, color=OTHER, alpha=0.75, label="completed"
         )
     ids = {point.rank: point.trial_id for point in record.points}
-    for rank, x, y in sorted(entry for entry in inside if entry[0] <= len(_MARKED)):
+    for rank, x, y in sorted(entry for entry in inside if entry[0] <= len(MARKED)):
         ax.plot(
             [x],
             [y],
@@ -189,7 +215,7 @@ def draw_axis_plot(record: AxisPlotRecord, ax: "Axes") -> "Axes":
             mew=0.8,
             color=RANKED[rank - 1],
             zorder=5 - 0.1 * rank,
-            label=f"{_MARKED[rank - 1]}: trial {ids[rank]}",
+            label=f"{MARKED[rank - 1]}: trial {ids[rank]}",
         )
     away = "^" if record.objective.direction == "min" else "v"
     at_edge("beyond", 0, marker=away, ms=5, mew=0, color=OTHER, label="worse than the axis shows")
@@ -211,29 +237,15 @@ def _spread(indices: list[int]) -> list[float]:
     return positions
 
 
-def _has_place(value: Any, scale: Scale) -> bool:
-    if scale == "categorical":
-        return isinstance(value, bool | int | float | str)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return False
-    return scale == "linear" or value > 0
-
-
-def _searched_range(hyperparameter: Hyperparameter, xs: list[float]) -> tuple[float, float]:
-    low, high = hyperparameter.min_value, hyperparameter.max_value
-    ends = [float(end) for end in (low, high) if end is not None]
-    return min(ends + xs), max(ends + xs)
-
-
-def _is_beyond(value: float, limit: float | None, objective: Objective) -> bool:
-    return limit is not None and objective.cost(value) > objective.cost(limit)
+def _span(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
 
 
 def _point(
     trial: Trial, x: float, rank: int | None, limit: float | None, objective: Objective
 ) -> AxisPoint:
     if trial.status == "completed" and trial.objective is not None:
-        place: Any = "beyond" if _is_beyond(trial.objective, limit, objective) else "inside"
+        place: Any = "beyond" if is_beyond(trial.objective, limit, objective) else "inside"
         return AxisPoint(trial.trial_id, x, trial.objective, rank, place)
     place = "failed" if trial.status == "failed" else "infeasible"
     return AxisPoint(trial.trial_id, x, None, None, place)

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable
 
-from tfplaybook.studies._records import Objective
+from tfplaybook.studies._records import Objective, Study
 
 _SPREADS = 3.0
 
@@ -26,3 +26,21 @@ def clip_limit(values: Iterable[float], objective: Objective) -> float | None:
     limit = best + _SPREADS * (median - best)
     # When half of the values equal the best, nothing tells a bad one from a good one.
     return objective.cost(limit) if best < limit < costs[-1] else None
+
+
+def is_beyond(value: float, limit: float | None, objective: Objective) -> bool:
+    """Whether `value` is worse than the limit."""
+    return limit is not None and objective.cost(value) > objective.cost(limit)
+
+
+def shown_range(study: Study) -> tuple[float | None, tuple[float, float] | None]:
+    """Return the limit of the completed trials, and best and worst objective within it.
+
+    All pictures of a study use it, so that they can be compared.
+    """
+    objectives = [trial.objective for trial in study.ranked() if trial.objective is not None]
+    if not objectives:
+        return None, None
+    limit = clip_limit(objectives, study.objective)
+    inside = [value for value in objectives if not is_beyond(value, limit, study.objective)]
+    return limit, (inside[0], inside[-1])

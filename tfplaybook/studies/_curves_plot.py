@@ -2,6 +2,7 @@
 
 import dataclasses
 import statistics
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,7 +11,17 @@ from tfplaybook._arguments import check_choice, check_count
 from tfplaybook.runs import Curve
 from tfplaybook.studies._format import format_value, shorten
 from tfplaybook.studies._records import Direction, Objective, Status, Study, Trial
-from tfplaybook.studies._style import BAD, OTHER, RANKED, ObjectiveAxis, clean, finish, new_figure
+from tfplaybook.studies._style import (
+    BAD,
+    DARK,
+    OTHER,
+    RANKED,
+    ObjectiveAxis,
+    clean,
+    on_axes,
+    say,
+    say_nothing,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,6 +79,27 @@ class CurvesRecord:
     y_range: tuple[float, float] | None
     highlighted: tuple[Trial, ...]
     objective: Objective
+
+    def finding(self) -> str:
+        """Say where the best trial was best: at which step of how many (D8, D9)."""
+        curves = [
+            line.curve
+            for line in self.lines
+            if line.rank == 1 and line.part == self.main_part and len(line.curve.values)
+        ]
+        if not curves:
+            return ""
+        bests = [best_index(curve, self.metric) for curve in curves]
+        at, curve = min(
+            zip(bests, curves, strict=True),
+            key=lambda pair: self.metric.cost(float(pair[1].values[pair[0]])),
+        )
+        step, last = int(curve.steps[at]), int(curve.steps[-1])
+        best = format_value(float(curve.values[at]))
+        return (
+            f"best trial: {self.main_part} {self.metric.name} {best} "
+            f"at step {step} of {last} ({step / max(last, 1):.0%})"
+        )
 
 
 def curves_record(
@@ -150,12 +182,7 @@ def plot_curves(
             is needed or is neither of the two, or if `highlight` is out of range.
     """
     record = curves_record(study, metric, direction=direction, highlight=highlight)
-    if ax is not None:
-        return draw_curves(record, ax)
-    figure = new_figure(*CURVES_INCHES)
-    ax = draw_curves(record, figure.add_subplot())
-    finish(figure, study, columns=3)
-    return ax
+    return on_axes(partial(draw_curves, record), ax, study, inches=CURVES_INCHES)
 
 
 def draw_curves(record: CurvesRecord, ax: "Axes") -> "Axes":
@@ -167,17 +194,16 @@ def draw_curves(record: CurvesRecord, ax: "Axes") -> "Axes":
         *(record.y_range or (0.0, 0.0)), int(bool(record.divergences)), record.metric
     )
     frame.apply(ax)
+    say(ax, record.finding())
     if record.y_range is None:
-        ax.set_yticks([])
-        text = f"no run has recorded {record.metric.name}"
-        ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", color=OTHER, size=9)
+        say_nothing(ax, f"no run has recorded {record.metric.name}")
 
     for rank, trial in enumerate(record.highlighted, start=1):
         label = f"trial {trial.trial_id}: {record.objective.name} {format_value(trial.objective)}"
         ax.plot([], [], lw=1.8, color=RANKED[rank - 1], label=label)
     if record.highlighted and {line.part for line in record.lines} == {"training", "validation"}:
-        ax.plot([], [], color="#444a52", label="validation", **_SOLID)
-        ax.plot([], [], color="#444a52", label="training", **_DASHED)
+        ax.plot([], [], color=DARK, label="validation", **_SOLID)
+        ax.plot([], [], color=DARK, label="training", **_DASHED)
     others = [line for line in record.lines if line.rank is None]
     if any(line.status != "infeasible" for line in others):
         ax.plot([], [], color=OTHER, lw=0.8, label=f"other trials ({record.main_part})")
@@ -213,8 +239,13 @@ def _draw_highlighted(
     is_main = line.part == record.main_part
     frame.keep_inside(ax.plot(*line.curve, **(_SOLID if is_main else _DASHED), **style)[0], ax)
     if is_main and len(line.curve.values):
-        best = int(np.argmin([record.metric.cost(value) for value in line.curve.values]))
+        best = best_index(line.curve, record.metric)
         ax.plot(line.curve.steps[best], line.curve.values[best], "o", ms=5.5, mec="white", **style)
+
+
+def best_index(curve: Curve, objective: Objective) -> int:
+    """Return the index of the best value of a curve that is finite and not empty; the first."""
+    return int(np.argmin([objective.cost(value) for value in curve.values]))
 
 
 def _direction(name: str, objective: Objective) -> Direction:

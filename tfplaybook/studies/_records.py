@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -12,6 +12,9 @@ from tfplaybook.search import Roles
 
 if TYPE_CHECKING:
     import rich.table
+
+    from tfplaybook.studies._diagnoses._checklist import Diagnosis
+    from tfplaybook.studies._figures import SavedPlots
 
 Value = bool | int | float | str
 Direction = Literal["min", "max"]
@@ -63,6 +66,8 @@ class Hyperparameter:
         conditions: Pairs of a parent's name and the parent's values under which this one exists;
             all of them must hold (C4).
         declared_name: Name given to it in the model-building function; None if it is `name`.
+        is_inferred: Whether nobody declared it: its range is that of the trials' values, and its
+            sampling was told from them. Such a range says nothing about where the search ended.
     """
 
     name: str
@@ -74,6 +79,7 @@ class Hyperparameter:
     values: tuple[Value, ...] = ()
     conditions: tuple[tuple[str, tuple[Value, ...]], ...] = ()
     declared_name: str | None = None
+    is_inferred: bool = False
 
     @property
     def is_varied(self) -> bool:
@@ -116,7 +122,9 @@ class Trial:
     message: str = ""
     runs: tuple[Run, ...] = dataclasses.field(default=(), repr=False)
     enqueued: bool = False
-    declared_values: Mapping[str, Value] = dataclasses.field(default_factory=dict, repr=False)
+    declared_values: Mapping[str, Value] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def curves(self, name: str) -> tuple[Curve, ...]:
         """Return the curve `name` of every run that recorded it; empty if none did."""
@@ -127,12 +135,12 @@ class Trial:
 class Study:
     """The trials of one search, with the space and the objective they share.
 
-    `load` reads one from disk; nothing here writes to it.
+    `load` reads one from disk, `from_records` makes one of rows; nothing here writes to it.
 
     Args:
-        path: The study's directory; its last part is the study's name.
+        path: The study's directory or file; its last part is the study's name.
         objective: What trials are compared by.
-        trials: All trials, in the order of their ids.
+        trials: All trials, in the order of their ids, or of the rows that they were read from.
         space: The hyperparameters in the order in which they were declared.
         seed: Seed of the search; None if it is not known.
         goal: The question that the study was to answer (B2).
@@ -233,6 +241,24 @@ class Study:
 
         return study_table(self)
 
+    def to_markdown(self) -> str:
+        """Return what `table` shows as Markdown."""
+        from tfplaybook.studies._table import study_markdown
+
+        return study_markdown(self)
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write the trials as CSV, one line each in the order of their ids; return the path.
+
+        The columns are those of `to_pandas`. `load` reads it back, given the same objective; the
+        space, the curves and the note are not in it.
+        """
+        from tfplaybook.studies._table import study_csv
+
+        path = Path(path)
+        path.write_text(study_csv(self), encoding="utf-8", newline="")
+        return path
+
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` with one row per trial, in the order of their ids.
 
@@ -246,18 +272,78 @@ class Study:
 
         return study_frame(self)
 
-    def save_plots(self, directory: str | Path) -> list[Path]:
-        """Write `axis_plots.png` and `training_curves.png` and return their paths (E1, E2).
+    def save_plots(self, directory: str | Path) -> "SavedPlots":
+        """Write every picture that the study has something for (E1 to E5, F1).
 
-        The directory is made if it is missing; pictures of these names in it are replaced.
-        Without a varied hyperparameter there is no `axis_plots.png`.
+        | file | picture |
+        |---|---|
+        | `axis_plots.png` | `plot_axis` of every varied hyperparameter |
+        | `training_curves.png` | `plot_curves` |
+        | `isolation_plots.png` | `plot_isolation` of every varied hyperparameter |
+        | `budget.png` | `plot_budget` |
+        | `parallel_coordinates.png` | `plot_parallel` |
+        | `slices.png` | `plot_slice` of the learning rate, or else the first varied hyperparameter, against the others |
+        | `importance.png` | `plot_importance` of what `importance` finds |
+        | `gradient_norms.png` | `plot_norms` of the best trials, and of infeasible ones |
+        | `trial_variance.png` | `plot_variance` |
+
+        The directory is made if it is missing. A picture of these names in it is replaced, or
+        removed if it does not apply any more.
+
+        Returns:
+            The paths of the files as a sequence; its `skipped` says why others were not written.
 
         Raises:
             ValueError: If `directory` is a file.
-        """
+        """  # noqa: E501
         from tfplaybook.studies._figures import save_plots
 
         return save_plots(self, Path(directory))
+
+    def with_objective(self, objective: str | Objective) -> "Study":
+        """Return this study with its trials compared by another metric that the runs recorded.
+
+        Quasi-random points do not depend on the objective, so it can be changed afterwards (G1). A
+        trial's objective is the best value over training (D11), averaged over its executions.
+        Completed trials whose runs did not record it count as failed, and those in which it was
+        not always finite as infeasible.
+
+        Args:
+            objective: Name of the metric, such as `"val_accuracy"`, or an `Objective` if the name
+                does not say which values are better.
+
+        Raises:
+            ValueError: If no run has recorded it, or if its direction is not certain.
+        """
+        from tfplaybook.studies._change_objective import with_objective
+
+        return with_objective(self, objective)
+
+    def diagnose(
+        self,
+        *,
+        scientific: Sequence[str] = (),
+        baseline: str | Sequence[float] | None = None,
+    ) -> "Diagnosis":
+        """Ask the playbook's questions and say what to do next (D1 to D10, F3, H2, I7, N5).
+
+        Print the result for the checklist, in the order in which one should act. It holds the
+        findings of the functions of this room, with their default options; call those for others.
+        It works for a study of any size, also while it runs: what cannot be told is `"unknown"`,
+        with the reason. `importance` is left `"unknown"` where scikit-learn or SciPy is missing.
+
+        Args:
+            scientific: Names of the hyperparameters whose effect the study is to measure (C1);
+                by default those of the study's `roles`. They add `scientific_comparison`.
+            baseline: Id of the trial, or the objectives of re-trainings, with which the best trial
+                is compared; adds `adoption`.
+
+        Raises:
+            ValueError: If a hyperparameter or a trial that is named does not exist.
+        """
+        from tfplaybook.studies._diagnoses._checklist import diagnose
+
+        return diagnose(self, scientific=scientific, baseline=baseline)
 
     def __repr__(self) -> str:
         return f"<Study {str(self.path)!r}: {self.summary()}>"

@@ -7,6 +7,7 @@ import numpy as np
 
 from tfplaybook.studies._format import format_value, shorten
 from tfplaybook.studies._records import Value
+from tfplaybook.studies._style import EDGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 Scale = Literal["linear", "log", "reverse_log", "categorical"]
 _PAD_FRACTION = 0.05
 # As many characters as fit below one panel of a grid.
-_LABEL_LENGTH = 38
+LABEL_LENGTH = 38
 
 
 def set_x_axis(
@@ -23,18 +24,19 @@ def set_x_axis(
     scale: Scale,
     x_range: tuple[float, float],
     categories: tuple[Value, ...],
+    bounds: tuple[float, float] | None,
 ) -> None:
-    """Set scale, limits, ticks and label; dotted lines mark the ends of a numeric range."""
+    """Set scale, limits, ticks and label; dotted lines mark the ends of the searched range."""
     low, high = x_range
     suffix = f" ({scale.replace('_', ' ')})" if "log" in scale else ""
-    ax.set_xlabel(shorten(name, _LABEL_LENGTH - len(suffix)) + suffix, fontsize=9)
+    ax.set_xlabel(shorten(name, LABEL_LENGTH - len(suffix)) + suffix, fontsize=9)
     if scale == "categorical":
         _set_categorical(ax, x_range, categories)
     elif low == high:
         ax.set_xticks([low], [format_value(low)])
     else:
-        for end in x_range:
-            ax.axvline(end, color="#b8bfc8", linewidth=0.8, linestyle=":", zorder=0)
+        for end in bounds or ():
+            ax.axvline(end, color=EDGE, linewidth=0.8, linestyle=":", zorder=0)
         {"linear": _set_linear, "log": _set_log, "reverse_log": _set_reverse_log}[scale](
             ax, low, high
         )

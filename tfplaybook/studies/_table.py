@@ -1,7 +1,10 @@
-"""A study as a table: in the terminal, or as a data frame."""
+"""A study as a table: in the terminal, in Markdown or CSV, or as a data frame."""
 
+import csv
 import importlib
+import io
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import rich.box
@@ -38,13 +41,9 @@ def study_table(study: Study) -> rich.table.Table:
     Epochs count from 1, as Keras prints them. Below the table are the hyperparameters that no
     trial varies, and why trials have failed, are infeasible or are damaged, each reason once.
     """
-    constant = _constant_values(study)
-    names = [name for name in _hyperparameter_names(study) if name not in constant]
-    goal = "lower" if study.objective.direction == "min" else "higher"
-    title = f"{study.name}: {study.summary()}\n{study.objective.name} ({goal} is better)"
+    names = _shown_names(study)
     table = _TableWithNotes(box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.above = [title, *filter(None, [study.goal, study.note])]
-    table.below = _fixed_values(constant) + _reasons(study)
+    table.above, table.below = _above(study), _below(study)
     # In a narrow terminal the values of hyperparameters are folded.
     table.add_column("trial", no_wrap=True)
     table.add_column(rich.text.Text(_in_lines(study.objective.name)), justify="right", no_wrap=True)
@@ -53,13 +52,42 @@ def study_table(study: Study) -> rich.table.Table:
         table.add_column(rich.text.Text(_in_lines(name)), justify="right", overflow="fold")
     table.add_column("status", no_wrap=True)
 
-    ranked = study.ranked()
-    styles = ["bold green" if rank == 0 else "" for rank in range(len(ranked))]
-    rest = (*study.running, *study.failed, *study.infeasible)
-    styles += ["cyan" if trial.status == "running" else "red" for trial in rest]
-    for trial, style in zip((*ranked, *rest), styles, strict=True):
+    styles = {"completed": "", "running": "cyan", "failed": "red", "infeasible": "red"}
+    for row, trial in enumerate(_in_order(study)):
+        style = "bold green" if row == 0 and trial in study.best() else styles[trial.status]
         table.add_row(*map(rich.text.Text, _cells(trial, names)), style=style)
     return table
+
+
+def study_markdown(study: Study) -> str:
+    """Return the content of `study_table` as Markdown."""
+    names = _shown_names(study)
+    header = ["trial", study.objective.name, "best epoch", *names, "status"]
+    rows = [_cells(trial, names) for trial in _in_order(study)]
+    above = [line for text in _above(study) for line in text.splitlines()]
+    parts = ["\n\n".join(map(_escaped, above)), markdown_table(header, rows)]
+    parts += ["\n".join(f"- {_escaped(line)}" for line in _below(study))]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    r"""Return a table in Markdown, whose cells are plain text.
+
+    >>> print(markdown_table(["a", "b"], [["1", "x|y"]]))
+    | a | b |
+    | --- | --- |
+    | 1 | x\|y |
+    """
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
+
+
+def study_csv(study: Study) -> str:
+    """Return the trials as CSV, in the columns of `study_frame`."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerows([_columns(study), *_rows(study)])
+    return file.getvalue()
 
 
 def study_frame(study: Study) -> Any:
@@ -70,15 +98,46 @@ def study_frame(study: Study) -> Any:
         raise ImportError(
             "`Study.to_pandas` needs pandas, which is not installed: pip install pandas."
         ) from error
+    return pandas.DataFrame(_rows(study), columns=_columns(study))
+
+
+def _columns(study: Study) -> list[str]:
     names = _hyperparameter_names(study)
-    columns = ["trial_id", "status", "objective", "best_step", *names, "message"]
-    rows = [
+    return ["trial_id", "status", "objective", "best_step", *names, "message"]
+
+
+def _rows(study: Study) -> list[list[Any]]:
+    names = _hyperparameter_names(study)
+    return [
         [trial.trial_id, trial.status, trial.objective, trial.best_step]
         + [trial.values.get(name) for name in names]
         + [trial.message]
         for trial in study.trials
     ]
-    return pandas.DataFrame(rows, columns=columns)
+
+
+def _above(study: Study) -> list[str]:
+    goal = "lower" if study.objective.direction == "min" else "higher"
+    title = f"{study.name}: {study.summary()}\n{study.objective.name} ({goal} is better)"
+    return [title, *filter(None, [study.goal, study.note])]
+
+
+def _below(study: Study) -> list[str]:
+    return _fixed_values(_constant_values(study)) + _reasons(study)
+
+
+def _in_order(study: Study) -> tuple[Trial, ...]:
+    return (*study.ranked(), *study.running, *study.failed, *study.infeasible)
+
+
+def _shown_names(study: Study) -> list[str]:
+    constant = _constant_values(study)
+    return [name for name in _hyperparameter_names(study) if name not in constant]
+
+
+def _escaped(text: str) -> str:
+    """Keep a text what it is within a cell of Markdown."""
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def _hyperparameter_names(study: Study) -> list[str]:
