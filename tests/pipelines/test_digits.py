@@ -56,7 +56,7 @@ class TestBuilder:
         assert capfd.readouterr().out == ""
 
     def test_an_unknown_name_is_refused(self, tmp_path):
-        with pytest.raises(ValueError, match=r"TFDS catalogue.*Received: 'digitz'"):
+        with pytest.raises(ValueError, match=r"no TFDS data set 'digitz'"):
             digits.load("digitz", data_dir=tmp_path)
 
     def test_a_misspelt_name_gets_the_closest(self, tmp_path):
@@ -143,12 +143,12 @@ class TestTfdsSource:
             pipelines.training_pipeline(digits_builder, batch_size=10, seed=0, **options)
 
     def test_an_unknown_name_is_refused(self, tmp_path):
-        with pytest.raises(ValueError, match=r"name of a TFDS data set.*'digitz'"):
+        with pytest.raises(ValueError, match=r"no TFDS data set 'digitz'"):
             pipelines.training_pipeline(
                 "digitz", split="train", batch_size=10, seed=0, data_dir=tmp_path
             )
         with pytest.raises(
-            ValueError, match=r"in the default directory of TFDS\. .*Did you mean 'mnist'\?"
+            ValueError, match=r"in the default directory of TFDS\. Did you mean 'mnist'\?"
         ):
             pipelines.training_pipeline("mnits", split="train", batch_size=10, seed=0)
 
