@@ -4,20 +4,25 @@ Run `python benchmarks/bench_pipelines.py` (minutes) or `... --quick` (a minute)
 
 The images are random crops of scikit-learn's two sample photographs, encoded again, so that no two
 are alike and nothing is folded away. They are written as TFRecord, ArrayRecord and image files and
-read with a warm page cache. All methods take turns within one run; each turn is one pass over the
-set after a first one that is not timed. Rates are of the median and of the fastest turn; the ratio
-is over the fastest turn of the reference of its group. Peers that are not installed are left out.
+read with a warm page cache. All methods take turns within one run; each turn takes as many images
+as the set has, and the first turn of each is not counted. Rates are of the median and of the
+fastest turn; ratios are the reference's smallest time over the method's. Processor time per image,
+of all threads, says the same where other programs disturb the clock. Peers that are not installed
+are left out.
 """
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import os
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -33,6 +38,7 @@ import pipelines
 SIDE = 328
 CROP = (224, 224)
 BATCH_SIZE = 64
+WARM_STEPS = 4
 NUM_FILES = 16
 FEATURES = {
     "image": tf.io.FixedLenFeature([], tf.string),
@@ -40,7 +46,8 @@ FEATURES = {
 }
 AUTOTUNE = tf.data.AUTOTUNE
 
-Turn = Callable[[], int]
+# Yields once when the time starts, and then the number of images that were timed.
+Turn = Callable[[], Iterator[int]]
 
 
 class Images:
@@ -100,12 +107,19 @@ def has(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def passes(dataset: tf.data.Dataset, steps: int | None = None) -> Turn:
-    """Return the turn that counts the images of one pass over `dataset`, or of `steps` batches."""
+def steady(batches: Iterable[Sequence[Any]], images: Images) -> Turn:
+    """Return the turn that takes one pass' worth of batches of an endless input.
 
-    def turn() -> int:
-        batches = dataset if steps is None else dataset.take(steps)
-        return sum(int(batch[0].shape[0]) for batch in batches)
+    A few batches come first, untimed: those under way when the time starts make up for those under
+    way when it stops.
+    """
+
+    def turn() -> Iterator[int]:
+        iterator = iter(batches)
+        for _ in range(WARM_STEPS):
+            next(iterator)
+        yield 0
+        yield sum(len(next(iterator)[1]) for _ in range(images.count // BATCH_SIZE))
 
     return turn
 
@@ -118,13 +132,14 @@ def raw_limit(images: Images) -> Turn:
         for encoded in images.encoded[first :: os.cpu_count()]:
             simplejpeg.decode_jpeg(encoded)
 
-    def turn() -> int:
+    def turn() -> Iterator[int]:
+        yield 0
         threads = [threading.Thread(target=work, args=(k,)) for k in range(os.cpu_count() or 1)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return images.count
+        yield images.count
 
     return turn
 
@@ -160,6 +175,7 @@ def naive(images: Images, function: Callable[..., object]) -> tf.data.Dataset:
         .shuffle(1000, seed=0)
         .map(parse, AUTOTUNE)
         .map(function, AUTOTUNE)
+        .repeat()
         .batch(BATCH_SIZE, drop_remainder=True)
         .prefetch(AUTOTUNE)
     )
@@ -171,7 +187,7 @@ def ours(
     """Return the turn of a training pipeline: one epoch."""
     arguments = {"batch_size": BATCH_SIZE, "seed": 0, "map": function, "shuffle_buffer_size": 1000}
     train = pipelines.training_pipeline(source, **(arguments | options))
-    return passes(train, images.count // BATCH_SIZE)
+    return steady(train, images)
 
 
 def tfds_builder(images: Images) -> object:
@@ -201,22 +217,33 @@ def tfds_builder(images: Images) -> object:
 
     tfds.disable_progress_bar()
     builder = Photographs(data_dir=images.folder / "tfds")
-    builder.download_and_prepare()
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare()
     return builder
 
 
 def tfds_turns(images: Images) -> tuple[Turn, Turn]:
     """Return TFDS' own reading with a crop after it, and with a resize."""
+    import tensorflow_datasets as tfds
+
     builder = tfds_builder(images)
 
     def turn(function: Callable[..., object]) -> Turn:
-        dataset = builder.as_dataset(split="train", shuffle_files=True, as_supervised=True)
-        return passes(
+        dataset = builder.as_dataset(
+            split="train",
+            shuffle_files=True,
+            as_supervised=True,
+            # Decoded images in memory are no reading; TFDS does it below 250 MB.
+            read_config=tfds.ReadConfig(try_autocache=False),
+        )
+        batches = (
             dataset.shuffle(1000, seed=0)
             .map(function, AUTOTUNE)
+            .repeat()
             .batch(BATCH_SIZE, drop_remainder=True)
             .prefetch(AUTOTUNE)
         )
+        return steady(batches, images)
 
     def crop(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         seed = tf.cast(tf.stack([image[0, 0, 0], image[9, 9, 1]]), tf.int32)
@@ -227,15 +254,10 @@ def tfds_turns(images: Images) -> tuple[Turn, Turn]:
 
 def keras_turn(images: Images) -> Turn:
     """Return `image_dataset_from_directory`, which resizes."""
-    return passes(
-        keras.utils.image_dataset_from_directory(
-            images.folder / "images",
-            image_size=CROP,
-            batch_size=BATCH_SIZE,
-            seed=0,
-            verbose=False,
-        ).prefetch(AUTOTUNE)
+    batches = keras.utils.image_dataset_from_directory(
+        images.folder / "images", image_size=CROP, batch_size=BATCH_SIZE, seed=0, verbose=False
     )
+    return steady(batches.repeat().prefetch(AUTOTUNE), images)
 
 
 def grain_turn(images: Images) -> Turn:
@@ -245,25 +267,22 @@ def grain_turn(images: Images) -> Turn:
 
     paths = sorted(map(str, images.folder.glob("*.array_record")))
 
-    def decode(record: bytes, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def decode(record: bytes, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         features = tf.train.Example.FromString(record).features.feature
         image = simplejpeg.decode_jpeg(features["image"].bytes_list.value[0])
         row, column = rng.integers(0, [SIDE - CROP[0] + 1, SIDE - CROP[1] + 1])
         label = features["label"].int64_list.value[0]
-        return {"image": image[row : row + CROP[0], column : column + CROP[1]], "label": label}
+        return image[row : row + CROP[0], column : column + CROP[1]], label
 
     dataset = (
         grain.MapDataset.source(grain.ArrayRecordDataSource(paths))
         .shuffle(seed=0)
+        .repeat()
         .random_map(decode, seed=0)
         .batch(BATCH_SIZE, drop_remainder=True)
         .to_iter_dataset(grain.ReadOptions(num_threads=2 * (os.cpu_count() or 1)))
     )
-
-    def turn() -> int:
-        return sum(len(batch["label"]) for batch in dataset)
-
-    return turn
+    return steady(dataset, images)
 
 
 def groups(images: Images) -> dict[str, dict[str, Turn]]:
@@ -285,8 +304,12 @@ def groups(images: Images) -> dict[str, dict[str, Turn]]:
         lambda encoded, label, seed: our_crop({"image": encoded, "label": label}, seed=seed),
     )
     resized = {
-        "tf.data decode and resize in memory": passes(
-            memory.map(resize, AUTOTUNE).batch(BATCH_SIZE, drop_remainder=True).prefetch(AUTOTUNE)
+        "tf.data decode and resize in memory": steady(
+            memory.map(resize, AUTOTUNE)
+            .repeat()
+            .batch(BATCH_SIZE, drop_remainder=True)
+            .prefetch(AUTOTUNE),
+            images,
         ),
         "ours, TFRecord in memory": ours(images, records, resize),
         "ours, TFRecord streamed": ours(images, records, resize, **streamed),
@@ -299,8 +322,8 @@ def groups(images: Images) -> dict[str, dict[str, Turn]]:
     if has("array_record"):
         arrays = pipelines.ArrayRecordFiles(str(images.folder / "*.array_record"), FEATURES)
         crop["ours, ArrayRecord"] = ours(images, arrays, our_crop, **streamed)
-    crop["naive tf.data"] = passes(naive(images, plain_crop))
-    resized["naive tf.data"] = passes(naive(images, resize))
+    crop["naive tf.data"] = steady(naive(images, plain_crop), images)
+    resized["naive tf.data"] = steady(naive(images, resize), images)
     if has("tensorflow_datasets"):
         crop["TFDS"], resized["TFDS"] = tfds_turns(images)
     resized["Keras image_dataset_from_directory"] = keras_turn(images)
@@ -309,18 +332,23 @@ def groups(images: Images) -> dict[str, dict[str, Turn]]:
     return {"random crop": crop, "resize": resized}
 
 
-def measure(methods: dict[str, dict[str, Turn]], turns: int) -> dict[tuple[str, str], list[float]]:
-    """Return images per second of each method in each of `turns` interleaved turns."""
-    rates: dict[tuple[str, str], list[float]] = {}
+def measure(
+    methods: dict[str, dict[str, Turn]], turns: int
+) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """Return (wall, processor) seconds per image of each method in each of `turns` turns."""
+    seconds: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for number in range(turns + 1):
         for group, members in methods.items():
             for name, turn in members.items():
-                start = time.perf_counter()
-                count = turn()
+                timed = turn()
+                next(timed)
+                wall, processor = time.perf_counter(), time.process_time()
+                count = next(timed)
+                wall, processor = time.perf_counter() - wall, time.process_time() - processor
                 if number:
-                    rate = count / (time.perf_counter() - start)
-                    rates.setdefault((group, name), []).append(rate)
-    return rates
+                    seconds.setdefault((group, name), []).append((wall / count, processor / count))
+                timed.close()
+    return seconds
 
 
 def main() -> None:
@@ -334,19 +362,30 @@ def main() -> None:
         images = Images(Path(folder), count)
         images.write()
         methods = groups(images)
-        rates = measure(methods, turns)
+        seconds = measure(methods, turns)
     for peer in ("simplejpeg", "grain", "tensorflow_datasets", "array_record"):
         if not has(peer):
             console.print(f"{peer} is not installed, and what needs it is left out.")
     for group, members in methods.items():
         reference = next(iter(members))
-        title = f"{group}: {count:,} JPEGs of {SIDE} x {SIDE}, {turns} interleaved turns"
-        table = Table("method", "median/s", "fastest/s", f"fastest over {reference}", title=title)
-        best = max(rates[group, reference])
+        title = (
+            f"{group}: {count:,} JPEGs of {SIDE} x {SIDE}, {turns} interleaved turns; "
+            f"ratios over '{reference}'"
+        )
+        table = Table(
+            "method", "median/s", "fastest/s", "ratio", "cpu us", "cpu ratio", title=title
+        )
+        best_wall, best_processor = np.min(seconds[group, reference], axis=0)
         for name in members:
-            own = rates[group, name]
+            wall, processor = np.min(seconds[group, name], axis=0)
+            median = statistics.median(own for own, _ in seconds[group, name])
             table.add_row(
-                name, f"{statistics.median(own):,.0f}", f"{max(own):,.0f}", f"{max(own) / best:.2f}"
+                name,
+                f"{1 / median:,.0f}",
+                f"{1 / wall:,.0f}",
+                f"{best_wall / wall:.2f}",
+                f"{processor * 1e6:.0f}",
+                f"{best_processor / processor:.2f}",
             )
         console.print(table)
 

@@ -156,8 +156,8 @@ class IndexedSource:
             shard = (
                 Stage(
                     "shard",
-                    f"every {order.host.count}th batch of {order.batch_size:,} of the order, from "
-                    f"batch {order.host.index}: host {order.host.index} of {order.host.count}",
+                    f"one batch of {order.batch_size:,} in {order.host.count} of the order, from "
+                    f"batch {order.host.index} on: host {order.host.index} of {order.host.count}",
                     "before anything is read; all hosts share one order and split each step, so "
                     "no example comes twice",
                 ),

@@ -208,7 +208,7 @@ class DatasetStream:
             self.describe(),
             Stage(
                 "shard",
-                f"every {host.count}th example from example {host.index}: host {host.index} of "
+                f"one example in {host.count}, from example {host.index} on: host {host.index} of "
                 f"{host.count}",
                 "before the shuffle, or examples would come twice; every host reads the whole "
                 "stream, as nothing is known of its files",

@@ -160,7 +160,9 @@ class TestTraining:
         )
         assert "by file: 12 records in 2 files, host 0 of 2" in whole
         assert "below file level: 4 records in 1 files, host 0 of 5" in parts
-        assert "every 2th batch of 2 of the order" in pipelines.describe(shares(numbered, 2)[0])
+        assert "one batch of 2 in 2 of the order, from batch 0 on" in pipelines.describe(
+            shares(numbered, 2)[0]
+        )
 
     def test_auto_sharding_is_off_once_sharded(self, numbered):
         off = tf.data.experimental.AutoShardPolicy.OFF
