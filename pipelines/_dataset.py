@@ -23,11 +23,25 @@ PREFETCH = Stage(
 )
 
 
-def deterministic_options() -> tf.data.Options:
-    """Return the options that keep the order of parallel stages."""
+def pipeline_options(*, deterministic: bool, sharded: bool) -> tf.data.Options:
+    """Return the options of a finished pipeline.
+
+    Args:
+        deterministic: Whether parallel stages keep the order.
+        sharded: Whether the hosts' shares are made already, so that `tf.distribute` must not
+            shard again.
+    """
     options = tf.data.Options()
-    options.deterministic = True
+    options.deterministic = deterministic
+    if sharded:
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return options
+
+
+def readable_size(num_bytes: int) -> str:
+    """Return `num_bytes` in KiB or MiB, such as "1.5 MiB"."""
+    size, unit = (num_bytes / 2**20, "MiB") if num_bytes >= 2**20 else (num_bytes / 2**10, "KiB")
+    return f"{size:,.1f} {unit}"
 
 
 class Pipeline(tf.data.Dataset):

@@ -7,10 +7,12 @@ from typing import Any
 import tensorflow as tf
 
 from pipelines._checks import check_count, check_flag
-from pipelines._dataset import PREFETCH, Pipeline, Stage, deterministic_options
+from pipelines._dataset import PREFETCH, Pipeline, Stage, pipeline_options
+from pipelines._host import Host, check_host, share
 from pipelines._map import ExampleMap, check_static_shapes
-from pipelines._open import open_source
-from pipelines._sources import Source
+from pipelines._open import TfdsOptions, open_source
+from pipelines._sample import take_sample
+from pipelines._sources import Source, example_spec, identity, map_parsed
 
 
 class EvaluationPipeline(Pipeline):
@@ -27,12 +29,17 @@ class EvaluationPipeline(Pipeline):
         batch_size: int,
         unit_weights: bool,
         loss_rank: int | None,
+        host: Host | None,
     ) -> None:
         self._source = source
         self._map = example_map
         self._batch_size = batch_size
         self._loss_rank = loss_rank
-        self._weight = 1.0 if unit_weights else self.steps * batch_size / source.num_examples
+        self._host = check_host(host)
+        self._sharded = host is not None
+        self._start, self._stop = share(source.num_examples, self._host)
+        rows = self.steps * batch_size * self._host.count
+        self._weight = 1.0 if unit_weights else rows / source.num_examples
         super().__init__(self._build(), stages=self._describe())
 
     @property
@@ -42,38 +49,59 @@ class EvaluationPipeline(Pipeline):
 
     @property
     def num_examples(self) -> int:
-        """Examples in the source, padding not included."""
+        """Examples in the pass, of all hosts together, padding not included."""
         return self._source.num_examples
 
     @property
+    def host(self) -> Host:
+        """The host that reads; `Host(0, 1)` without sharding."""
+        return self._host
+
+    @property
     def steps(self) -> int:
-        """Batches in the pass."""
-        return -(-self.num_examples // self.batch_size)
+        """Batches in the pass, on every host."""
+        largest_share = -(-self.num_examples // self._host.count)
+        return -(-largest_share // self.batch_size)
 
     def _build(self) -> tf.data.Dataset:
-        examples = self._source.in_order()
-        if self._map is not None:
-            examples = examples.map(
-                self._map.function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-            )
+        raw_examples = self._source.in_order(self._start, self._stop)
+        if -(-(self._stop - self._start) // self.batch_size) < self.steps:
+            # The shares of hosts differ by one example, which may take a batch of its own; here
+            # that batch is all padding.
+            last = self._source.in_order(self._stop - 1, self._stop)
+            raw_examples = raw_examples.concatenate(last)
+        examples = raw_examples
+        if self._map is not None or self._source.parse is not identity:
+            examples = map_parsed(self._source, raw_examples, self._prepare)
         check_static_shapes(examples.element_spec)
         _check_components(examples.element_spec)
         _check_loss_rank(self._loss_rank, examples.element_spec)
         return (
             examples.batch(self.batch_size)
-            .map(self._pad, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .enumerate()
+            .map(
+                lambda step, batch: self._pad(step, *batch),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
             .prefetch(tf.data.AUTOTUNE)
-            .with_options(deterministic_options())
+            .with_options(pipeline_options(deterministic=True, sharded=self._sharded))
         )
 
-    def _pad(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[Any, Any, Any]:
+    def _prepare(self, example: Any) -> Any:
+        if self._map is None:
+            return example
+        return self._map.function(*(example if isinstance(example, tuple) else (example,)))
+
+    def _pad(self, step: tf.Tensor, x: Any, y: Any, sample_weight: Any = None) -> Any:
         size = tf.shape(tf.nest.flatten(x)[0])[0]
         rows = tf.range(self.batch_size)
+        own_rows = tf.cast(self._stop - self._start - step * self.batch_size, tf.int32)
         # The last real example is repeated. Zeros could make a loss NaN, and 0 * NaN is NaN.
         x, y = tf.nest.map_structure(
             lambda leaf: tf.gather(leaf, tf.minimum(rows, size - 1)), (x, y)
         )
-        weight = self._weight * tf.cast(rows < size, tf.float32)
+        weight = self._weight * tf.cast(rows < tf.minimum(size, own_rows), tf.float32)
         if sample_weight is not None:
             own = tf.gather(tf.cast(sample_weight, tf.float32), tf.minimum(rows, size - 1))
             weight = own * _with_rank(weight, own.shape.rank)
@@ -97,8 +125,20 @@ class EvaluationPipeline(Pipeline):
     def _describe(self) -> tuple[Stage, ...]:
         mapped = () if self._map is None else (self._map.describe(),)
         rows = self.steps * self.batch_size
+        own = self._stop - self._start
+        shard: tuple[Stage, ...] = ()
+        if self._host.count > 1:
+            shard = (
+                Stage(
+                    "shard",
+                    f"examples {self._start:,} to {self._stop - 1:,}: host {self._host.index} of "
+                    f"{self._host.count}",
+                    "so that each example is read by one host; all hosts make the same steps",
+                ),
+            )
         return (
             self._source.describe(),
+            *shard,
             *mapped,
             Stage(
                 "batch",
@@ -107,7 +147,7 @@ class EvaluationPipeline(Pipeline):
             ),
             Stage(
                 "pad",
-                f"{rows - self.num_examples:,} of {rows:,} rows, of weight 0; the others weigh "
+                f"{rows - own:,} of {rows:,} rows, of weight 0; the others weigh "
                 f"{self._weight:.6g}",
                 "for the last batch only, so that all have one static shape",
             ),
@@ -123,9 +163,13 @@ def evaluation_pipeline(
     keep: Sequence[str] | None = None,
     unit_weights: bool = False,
     loss_rank: int | None = None,
+    sample: int | None = None,
+    stratify_by: str | Callable[..., Any] | None = None,
+    host: Host | None = None,
     split: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     download: bool = False,
+    encoded: Sequence[str] | None = None,
     cache_bytes: int = 512 * 2**20,
 ) -> EvaluationPipeline:
     """Return one pass over `source`, its last batch padded with examples of zero weight.
@@ -174,11 +218,22 @@ def evaluation_pipeline(
             if they are integers or booleans and dk > 1, since they may be classes. It is 2 as well
             for (N, d1) with d1 = `batch_size`, where a mistake would go unnoticed. Pass 1 for a
             loss of one value per example.
+        sample: Number of examples, in [1, num_examples], of a fixed pseudo-random sample to
+            evaluate instead of the whole set; the same ones in each pass and process, in the
+            set's order. Choose it so large that the label noise of the sample is small beside the
+            differences that matter (I5). A sample of a stream is read once and held in memory.
+        stratify_by: Feature name, or a function of an example (before `map`) such as
+            `lambda x, y: y`, that gives its class; each class then has its share of the set in
+            the sample, to within one example. The whole set is read once for it.
+        host: Which of several hosts evaluates, each a contiguous share, even to one example, in
+            the same number of steps. A real example then weighs steps * B * H / N on H hosts, so
+            that the mean of the hosts' losses is the exact loss. With a host, `tf.distribute`
+            does not shard again.
         split: Split of a TFDS set, such as "validation" or "train[80%:]".
         data_dir: Directory of a TFDS name; by default TFDS' own.
         download: Whether to download and prepare a TFDS set that is not there yet.
-        cache_bytes: A TFDS split of at most so many decoded bytes, at least 0, is read into memory
-            once; a larger one is streamed in each pass.
+        encoded: As in `training_pipeline`.
+        cache_bytes: As in `training_pipeline`; larger sets are streamed in each pass.
 
     Returns:
         A `tf.data.Dataset` of `steps` batches (x, y, sample_weight), where sample_weight is
@@ -188,8 +243,8 @@ def evaluation_pipeline(
 
     Raises:
         ValueError: As `training_pipeline`, and if an example is not (x, y) or
-            (x, y, sample_weight), if `map` needs a seed, or if `loss_rank` exceeds the axes of a
-            target.
+            (x, y, sample_weight), if `map` needs a seed, if `loss_rank` exceeds the axes of a
+            target, if `sample` exceeds the set, or if there are more hosts than examples.
         ConnectionError: If a TFDS set has to be downloaded and there is no network.
         ImportError: If a TFDS name is given and tensorflow-datasets is not installed.
 
@@ -203,7 +258,7 @@ def evaluation_pipeline(
         >>> [weight.numpy().tolist() for _, _, weight in valid]
         [[1.5, 1.5, 1.5], [1.5, 0.0, 0.0]]
 
-    The playbook's I3.
+    The playbook's I3, I5 and J3.
     """
     batch_size = check_count("batch_size", batch_size, minimum=1)
     unit_weights = check_flag("unit_weights", unit_weights)
@@ -212,19 +267,32 @@ def evaluation_pipeline(
     opened = open_source(
         source,
         keep=keep,
-        split=split,
-        data_dir=data_dir,
-        download=download,
+        tfds=TfdsOptions(split, data_dir, download, encoded),
         cache_bytes=check_count("cache_bytes", cache_bytes, minimum=0),
         shuffle_buffer_size=1,
     )
-    example_map = None if map is None else ExampleMap(map, opened.element_spec, training=False)
+    if sample is not None:
+        opened = take_sample(opened, sample, stratify_by)
+    elif stratify_by is not None:
+        raise ValueError(
+            "`stratify_by` says how to draw a sample, and `sample` is None: the whole set is "
+            "evaluated. Pass `sample`, or remove `stratify_by`."
+        )
+    if check_host(host).count > opened.num_examples:
+        raise ValueError(
+            f"Each host must evaluate at least one example. Received {opened.num_examples} "
+            f"examples for {check_host(host).count} hosts: evaluate on fewer hosts."
+        )
+    example_map = None
+    if map is not None:
+        example_map = ExampleMap(map, example_spec(opened), training=False)
     return EvaluationPipeline(
         opened,
         example_map,
         batch_size=batch_size,
         unit_weights=unit_weights,
         loss_rank=loss_rank,
+        host=host,
     )
 
 

@@ -80,12 +80,13 @@ class ExampleMap:
             return self.function(*arguments, seed=tf.stack([epoch_word, index]))
         return self.function(*arguments)
 
-    def describe(self) -> Stage:
+    def describe(self, *, deterministic: bool = True) -> Stage:
         """Return the stage that applies the map."""
         seed = ", a stateless seed per (epoch, example)" if self.seeded else ""
+        order = "in order" if deterministic else "in any order"
         return Stage(
             "map",
-            f"{self.name}, in parallel and in order{seed}",
+            f"{self.name}, in parallel and {order}{seed}",
             "after the order is decided, so that it changes what an example is and never which",
         )
 

@@ -1,57 +1,97 @@
 """From what the user passes as `source` to a `Source`."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from pipelines._sources import ArraySource, Source, StreamSource, select_features
-from pipelines._tfds import open_builder, read_split
+from pipelines._array_records import ArrayRecordFiles
+from pipelines._images import ImageFolders
+from pipelines._records import TFRecordFiles
+from pipelines._sources import Source, array_source, example_spec, in_memory, select_features
+from pipelines._stream import DatasetStream, StreamSource
+from pipelines._tfds import open_tfds, read_split
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsOptions:
+    """The arguments of the pipelines that choose from a TFDS data set."""
+
+    split: str | None
+    data_dir: str | os.PathLike[str] | None
+    download: bool
+    encoded: Sequence[str] | None
 
 
 def open_source(
     source: Any,
     *,
     keep: Sequence[str] | None,
-    split: str | None,
-    data_dir: str | os.PathLike[str] | None,
-    download: bool,
+    tfds: TfdsOptions,
     cache_bytes: int,
     shuffle_buffer_size: int,
 ) -> Source:
     """Return the `Source` behind what the user passed, or raise `ValueError`."""
+    opened: Source
+    builder = None
     if isinstance(source, str) or hasattr(source, "as_dataset"):
-        builder = open_builder(source, data_dir=data_dir, download=download)
-        dataset, num_examples = read_split(builder, split, keep=keep)
-        opened: Source = StreamSource(dataset, num_examples, shuffle_buffer_size)
-        num_bytes = _decoded_bytes(dataset.element_spec, num_examples)
-        if num_bytes is not None and 0 < num_bytes <= cache_bytes:
-            opened = ArraySource(dataset.batch(num_examples).get_single_element())
+        builder = open_tfds(source, data_dir=tfds.data_dir, download=tfds.download)
+        opened = read_split(
+            builder,
+            tfds.split,
+            keep=keep,
+            encoded=tfds.encoded,
+            shuffle_buffer_size=shuffle_buffer_size,
+        )
     else:
-        for name, value in (("split", split), ("data_dir", data_dir), ("download", download)):
+        for name, value in vars(tfds).items():
             if value:
                 raise ValueError(
                     f"`{name}` chooses from a TFDS data set, and `source` is of type "
                     f"{type(source).__name__}. Remove `{name}`, or pass a TFDS builder or name."
                 )
-        if isinstance(source, tf.data.Dataset):
-            dataset, num_examples = source, _known_length(source)
-            if keep is not None:
-                select_features(dataset.element_spec, keep)
-                dataset = dataset.map(lambda element: select_features(element, keep))
-            opened = StreamSource(dataset, num_examples, shuffle_buffer_size)
-        elif isinstance(source, tuple | Mapping):
-            opened = ArraySource(select_features(source, keep))
-        else:
-            raise ValueError(
-                "`source` must be a tuple of arrays such as (x, y), a dictionary of arrays, a "
-                "finite tf.data.Dataset of single examples, a TFDS builder or a TFDS name. "
-                f"Received an object of type {type(source).__name__}."
-            )
+        opened = _open_other(source, keep, shuffle_buffer_size)
     if opened.num_examples == 0:
         raise ValueError("`source` is empty; at least one example is needed.")
-    return opened
+    # A user's dataset is read anew each epoch, since it may change, and images vary in size.
+    of_records = isinstance(source, TFRecordFiles | ArrayRecordFiles)
+    return _cached(opened, cache_bytes) if of_records or builder is not None else opened
+
+
+def _open_other(source: Any, keep: Sequence[str] | None, shuffle_buffer_size: int) -> Source:
+    if isinstance(source, ImageFolders | ArrayRecordFiles):
+        return source.open(keep)
+    if isinstance(source, TFRecordFiles):
+        return StreamSource(source.open(keep), shuffle_buffer_size)
+    if isinstance(source, tuple | Mapping):
+        return array_source(select_features(source, keep))
+    dataset = source() if callable(source) else source
+    if not isinstance(dataset, tf.data.Dataset):
+        returned = "" if dataset is source else f", which returned a {type(dataset).__name__}"
+        raise ValueError(
+            "`source` must be a tuple of arrays such as (x, y), a dictionary of arrays, a finite "
+            "tf.data.Dataset of single examples or a function that returns one, a TFDS builder or "
+            "name, or one of `TFRecordFiles`, `ArrayRecordFiles` and `ImageFolders`. Received an "
+            f"object of type {type(source).__name__}{returned}."
+        )
+    num_examples = _known_length(dataset)
+    if keep is not None:
+        select_features(dataset.element_spec, keep)
+        dataset = dataset.map(lambda element: select_features(element, keep))
+    return StreamSource(DatasetStream(dataset, num_examples), shuffle_buffer_size)
+
+
+def _cached(source: Source, cache_bytes: int) -> Source:
+    """Return `source`, held in memory if it is small: parsed, or else as raw records."""
+    decoded = _decoded_bytes(example_spec(source), source.num_examples)
+    if decoded is not None and 0 < decoded <= cache_bytes:
+        return in_memory(source, parsed=True)
+    raw = source.stream.num_bytes if isinstance(source, StreamSource) else None
+    if raw is not None and 0 < raw <= cache_bytes:
+        return in_memory(source, parsed=False)
+    return source
 
 
 def _known_length(dataset: tf.data.Dataset) -> int:

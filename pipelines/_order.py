@@ -4,6 +4,8 @@ import dataclasses
 
 import tensorflow as tf
 
+from pipelines._host import ONLY_HOST, Host
+
 # Rounds of the cipher behind `RandomIndexShuffle`. The public `index_shuffle` fixes 4, and there
 # the orders of two epochs correlate by up to 0.9 at 60,000 examples. Two passes of 8 are no worse
 # than two of 16, at half the cost.
@@ -60,30 +62,38 @@ class Order:
     """The order of the examples of a training pipeline.
 
     Epoch `step // steps_per_epoch` draws each example at most once; the examples that do not fill
-    a batch are dropped, and with `shuffle` they are others in each epoch.
+    a batch on every host are dropped, and with `shuffle` they are others in each epoch.
 
     Args:
-        num_examples: Size of the set.
-        batch_size: Examples per step, at most `num_examples`.
+        num_examples: Size of the set, of all hosts together.
+        batch_size: Examples per step on each host.
         seed: Integer in [0, 2**63).
         shuffle: Whether each epoch permutes the set; otherwise its own order is kept.
+        steps_per_epoch: Steps that every host makes per epoch, at least 1.
+        host: Which host reads.
     """
 
     num_examples: int
     batch_size: int
     seed: int
     shuffle: bool
+    steps_per_epoch: int
+    host: Host = ONLY_HOST
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in the set."""
-        return self.num_examples // self.batch_size
+    def num_dropped(self) -> int:
+        """Examples that no host reads in an epoch."""
+        return self.num_examples - self.steps_per_epoch * self.batch_size * self.host.count
 
     def batch(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the epoch, an int64 scalar, and the indices, int64 (batch_size,), of `step`."""
+        """Return the epoch, an int64 scalar, and the indices, int64 (batch_size,), of `step`.
+
+        The batches of all hosts, one after the other, are the batch that one host would read with
+        `batch_size * host.count`.
+        """
         epoch = step // self.steps_per_epoch
-        first = (step % self.steps_per_epoch) * self.batch_size
-        indices = first + tf.range(self.batch_size, dtype=tf.int64)
+        global_batch = (step % self.steps_per_epoch) * self.host.count + self.host.index
+        indices = global_batch * self.batch_size + tf.range(self.batch_size, dtype=tf.int64)
         if self.shuffle:
             indices = permute(indices, seed=self.seed, epoch=epoch, num_examples=self.num_examples)
         return epoch, indices

@@ -1,37 +1,51 @@
-"""Where examples come from: arrays in memory, reached by index, or a stream, read in order."""
+"""What a source is, and the indexed kind: any example is reached at once by its number."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from pipelines._dataset import Stage
-from pipelines._order import LARGEST_STEP, Order, epoch_word, epoch_words, when_iterated
+from pipelines._dataset import Stage, readable_size
+from pipelines._host import Host
+from pipelines._order import LARGEST_STEP, Order, epoch_word, when_iterated
 
-# Examples per gather when a set is read in its own order.
+# Examples per fetch when a set is read in its own order.
 _READ_BLOCK = 1024
 
 
 class Source(Protocol):
-    """A finite, numbered set of examples."""
+    """A finite, numbered set of examples.
+
+    What is read, shuffled and sharded are *raw* examples, such as records; `parse` makes an
+    example of one, within the same parallel stage as the user's map.
+    """
 
     @property
     def num_examples(self) -> int:
-        """Number of examples."""
+        """Number of examples, of all hosts together."""
 
     @property
-    def element_spec(self) -> Any:
-        """Structure of `tf.TensorSpec` of one example."""
+    def parse(self) -> Callable[[Any], Any]:
+        """From a raw example to an example."""
 
-    def in_order(self) -> tf.data.Dataset:
-        """Return the examples once, in the set's own order."""
+    @property
+    def raw_spec(self) -> Any:
+        """Structure of `tf.TensorSpec` of one raw example."""
 
-    def endless(self, order: Order, start_step: tf.Variable) -> tf.data.Dataset:
-        """Return keyed examples for ever, from the first one of `start_step`.
+    def steps_per_epoch(self, batch_size: int, host: Host) -> int:
+        """Return the steps that every one of the hosts makes per epoch; 0 if one makes none."""
 
-        The elements are (word of the epoch, (index of the example, example)).
+    def in_order(self, start: int, stop: int) -> tf.data.Dataset:
+        """Return the raw examples [start, stop) once, in the set's own order."""
+
+    def endless(
+        self, order: Order, start_step: tf.Variable, *, deterministic: bool
+    ) -> tf.data.Dataset:
+        """Return keyed raw examples for ever, from the first one of `start_step`.
+
+        The elements are (word of the epoch, (index of the example, raw example)).
         """
 
     def describe(self) -> Stage:
@@ -41,75 +55,113 @@ class Source(Protocol):
         """Return the stages of `endless`."""
 
 
-class ArraySource:
-    """Examples held in memory as arrays with one leading dimension.
+def identity(raw: Any) -> Any:
+    """Return `raw`, which is an example already."""
+    return raw
+
+
+def example_spec(source: Source) -> Any:
+    """Return the structure of `tf.TensorSpec` of one example of `source`."""
+    if source.parse is identity:
+        return source.raw_spec
+    return map_parsed(source, source.in_order(0, source.num_examples)).element_spec
+
+
+def map_parsed(
+    source: Source, raw_examples: tf.data.Dataset, function: Callable[[Any], Any] = identity
+) -> tf.data.Dataset:
+    """Return `function` of each example of raw ones of `source`, in parallel and in order."""
+
+    def prepare(*components: Any) -> Any:
+        # `Dataset.map` spreads a tuple over the arguments.
+        raw = components if isinstance(source.raw_spec, tuple) else components[0]
+        return function(source.parse(raw))
+
+    return raw_examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexedSource:
+    """Examples reached by their number.
 
     Args:
-        arrays: Structure of arrays of shape (num_examples, ...).
+        num_examples: Number of examples.
+        fetch: From int64 indices of shape (n,) to the raw examples, each of shape (n, ...).
+        raw_spec: Structure of `tf.TensorSpec` of one raw example.
+        parse: From a raw example to an example.
+        where: Where the examples are and how large they are, for `describe`.
     """
 
-    def __init__(self, arrays: Any) -> None:
-        # On an accelerator machine the arrays stay with the input pipeline, on the host.
-        with tf.device("CPU:0"):
-            self._arrays = tf.nest.map_structure(_as_tensor, arrays)
-        leaves = tf.nest.flatten(self._arrays)
-        if not leaves:
-            raise ValueError("`source` must hold at least one array. Received an empty structure.")
-        lengths = {len(leaf) for leaf in leaves}
-        if len(lengths) > 1:
-            shapes = tf.nest.map_structure(lambda leaf: tuple(leaf.shape), self._arrays)
-            raise ValueError(
-                "The arrays of `source` must have the same leading dimension, the number of "
-                f"examples. Received the shapes {shapes}."
-            )
-        self.num_examples: int = lengths.pop()
-        self.num_bytes = sum(leaf.dtype.size * int(np.prod(leaf.shape)) for leaf in leaves)
+    num_examples: int
+    fetch: Callable[[tf.Tensor], Any]
+    raw_spec: Any
+    where: str
+    parse: Callable[[Any], Any] = identity
 
-    @property
-    def element_spec(self) -> Any:
-        """Structure of `tf.TensorSpec` of one example."""
-        return tf.nest.map_structure(
-            lambda leaf: tf.TensorSpec(leaf.shape[1:], leaf.dtype), self._arrays
-        )
+    def steps_per_epoch(self, batch_size: int, host: Host) -> int:
+        """Return the steps that every one of the hosts makes per epoch."""
+        return self.num_examples // (batch_size * host.count)
 
-    def in_order(self) -> tf.data.Dataset:
-        """Return the examples once, in the order of the arrays."""
-        examples = (
-            tf.data.Dataset.range(self.num_examples)
+    def in_order(self, start: int, stop: int) -> tf.data.Dataset:
+        """Return the raw examples [start, stop) once, in the set's own order."""
+        return (
+            tf.data.Dataset.range(start, stop)
             .batch(_READ_BLOCK)
-            .map(self._gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .map(self.fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             .unbatch()
+            .apply(tf.data.experimental.assert_cardinality(stop - start))
         )
-        return examples.apply(tf.data.experimental.assert_cardinality(self.num_examples))
 
-    def endless(self, order: Order, start_step: tf.Variable) -> tf.data.Dataset:
-        """Return keyed examples for ever, from the first one of `start_step`."""
+    def endless(
+        self, order: Order, start_step: tf.Variable, *, deterministic: bool
+    ) -> tf.data.Dataset:
+        """Return keyed raw examples for ever, from the first one of `start_step`."""
 
         def fetch(step: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, Any]]:
             epoch, indices = order.batch(step)
             words = tf.fill([order.batch_size], epoch_word(order.seed, epoch))
-            return words, (indices, self._gather(indices))
+            return words, (indices, self.fetch(indices))
 
         # Gathering a whole batch and slicing it up again is 16 times as fast as a gather per
         # example (0.25 against 4.0 ms for 128 examples of 28 x 28 float32).
         return (
             when_iterated(start_step)
             .flat_map(lambda step: tf.data.Dataset.range(step, LARGEST_STEP))
-            .map(fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .map(fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=deterministic)
             .unbatch()
         )
 
+    def subset(self, indices: np.ndarray) -> "IndexedSource":
+        """Return the examples at int64 `indices`, of shape (n,), in that order."""
+        with tf.device("CPU:0"):
+            chosen = tf.constant(indices, tf.int64)
+        return dataclasses.replace(
+            self,
+            num_examples=len(indices),
+            fetch=lambda places: self.fetch(tf.gather(chosen, places)),
+            where=f"{len(indices):,} of {self.where}",
+        )
+
     def describe(self) -> Stage:
-        """Return the stage that reads the arrays in order."""
+        """Return the stage that reads the set in its own order."""
         return Stage(
-            "read",
-            f"{self.num_examples:,} examples in memory ({_readable_size(self.num_bytes)})",
-            "in the set's own order, so that predictions line up with examples",
+            "read", self.where, "in the set's own order, so that predictions line up with examples"
         )
 
     def describe_endless(self, order: Order) -> tuple[Stage, ...]:
         """Return the stages of `endless`."""
         choice = "a permutation of the set per epoch" if order.shuffle else "the set's own order"
+        shard: tuple[Stage, ...] = ()
+        if order.host.count > 1:
+            shard = (
+                Stage(
+                    "shard",
+                    f"one batch of {order.batch_size:,} in {order.host.count} of the order, from "
+                    f"batch {order.host.index} on: host {order.host.index} of {order.host.count}",
+                    "before anything is read; all hosts share one order and split each step, so "
+                    "no example comes twice",
+                ),
+            )
         return (
             Stage(
                 "order",
@@ -117,96 +169,44 @@ class ArraySource:
                 "first: indices are shuffled, not examples, so there is no buffer to fill, and "
                 "any step is reached at once",
             ),
-            Stage(
-                "gather",
-                f"{self.num_examples:,} examples in memory ({_readable_size(self.num_bytes)})",
-                "by index, a batch at a time",
-            ),
+            *shard,
+            Stage("gather", self.where, "by index, a batch at a time"),
         )
 
-    def _gather(self, indices: tf.Tensor) -> Any:
-        return tf.nest.map_structure(lambda leaf: tf.gather(leaf, indices), self._arrays)
 
-
-@dataclasses.dataclass(frozen=True)
-class StreamSource:
-    """Examples that can only be read in order.
-
-    Args:
-        dataset: Unbatched examples.
-        num_examples: Their number.
-        shuffle_buffer_size: Examples held by the shuffle.
-    """
-
-    dataset: tf.data.Dataset
-    num_examples: int
-    shuffle_buffer_size: int
-
-    @property
-    def element_spec(self) -> Any:
-        """Structure of `tf.TensorSpec` of one example."""
-        return self.dataset.element_spec
-
-    def in_order(self) -> tf.data.Dataset:
-        """Return the examples once, as the stream gives them."""
-        return self.dataset.apply(tf.data.experimental.assert_cardinality(self.num_examples))
-
-    def endless(self, order: Order, start_step: tf.Variable) -> tf.data.Dataset:
-        """Return keyed examples for ever, from the first one of `start_step`.
-
-        The epoch of `start_step` begins at once; within it, examples are read and skipped.
-        """
-        examples = self.in_order().enumerate()
-        examples_per_epoch = order.steps_per_epoch * order.batch_size
-
-        def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-            shuffled = self._shuffle(examples, order.seed, epoch) if order.shuffle else examples
-            words = tf.data.Dataset.from_tensors(epoch_word(order.seed, epoch)).repeat()
-            return tf.data.Dataset.zip(words, shuffled.take(examples_per_epoch))
-
-        def from_step(step: tf.Tensor) -> tf.data.Dataset:
-            epochs = tf.data.Dataset.range(step // order.steps_per_epoch, LARGEST_STEP)
-            skipped_steps = step % order.steps_per_epoch
-            return epochs.flat_map(one_epoch).skip(skipped_steps * order.batch_size)
-
-        return when_iterated(start_step).flat_map(from_step)
-
-    def describe(self) -> Stage:
-        """Return the stage that reads the stream."""
-        return Stage(
-            "read", f"{self.num_examples:,} examples, streamed", "in the stream's own order"
+def array_source(arrays: Any) -> IndexedSource:
+    """Return the source of examples held in memory as arrays of shape (num_examples, ...)."""
+    # On an accelerator machine the arrays stay with the input pipeline, on the host.
+    with tf.device("CPU:0"):
+        tensors = tf.nest.map_structure(_as_tensor, arrays)
+    leaves = tf.nest.flatten(tensors)
+    if not leaves:
+        raise ValueError("`source` must hold at least one array. Received an empty structure.")
+    lengths = {len(leaf) for leaf in leaves}
+    if len(lengths) > 1:
+        shapes = tf.nest.map_structure(lambda leaf: tuple(leaf.shape), tensors)
+        raise ValueError(
+            "The arrays of `source` must have the same leading dimension, the number of "
+            f"examples. Received the shapes {shapes}."
         )
+    num_examples = lengths.pop()
+    return IndexedSource(
+        num_examples=num_examples,
+        fetch=lambda indices: tf.nest.map_structure(lambda leaf: tf.gather(leaf, indices), tensors),
+        raw_spec=tf.nest.map_structure(
+            lambda leaf: tf.TensorSpec(leaf.shape[1:], leaf.dtype), tensors
+        ),
+        where=f"{num_examples:,} examples in memory ({readable_size(_num_bytes(leaves))})",
+    )
 
-    def describe_endless(self, order: Order) -> tuple[Stage, ...]:
-        """Return the stages of `endless`."""
-        read = self.describe()
-        if not order.shuffle:
-            return (read,)
-        return (
-            read,
-            Stage(
-                "shuffle",
-                f"buffer of {min(self.shuffle_buffer_size, self.num_examples):,} examples, "
-                f"seed {order.seed}, anew each epoch",
-                "before the map, so that the buffer holds raw examples; a step within an epoch is "
-                "reached by reading and skipping",
-            ),
-        )
 
-    def _shuffle(self, examples: tf.data.Dataset, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
-        # `Dataset.shuffle` mixes the program's global seed into its own. The op takes exactly the
-        # two words it is given.
-        _, word, other_word = tf.unstack(epoch_words(seed, epoch, 3))
-        shuffled = tf.raw_ops.ShuffleDataset(
-            input_dataset=tf.data.experimental.to_variant(examples),
-            buffer_size=tf.constant(self.shuffle_buffer_size, tf.int64),
-            seed=word,
-            seed2=other_word,
-            reshuffle_each_iteration=False,
-            output_types=[spec.dtype for spec in tf.nest.flatten(examples.element_spec)],
-            output_shapes=[spec.shape for spec in tf.nest.flatten(examples.element_spec)],
-        )
-        return tf.data.experimental.from_variant(shuffled, examples.element_spec)
+def in_memory(source: Source, *, parsed: bool) -> IndexedSource:
+    """Read `source` once and hold its raw examples, or the parsed ones, which are of one shape."""
+    examples = source.in_order(0, source.num_examples)
+    if parsed:
+        examples = map_parsed(source, examples)
+    held = array_source(examples.batch(source.num_examples).get_single_element())
+    return held if parsed else dataclasses.replace(held, parse=source.parse)
 
 
 def select_features(element: Any, keep: Sequence[str] | None) -> Any:
@@ -231,6 +231,15 @@ def select_features(element: Any, keep: Sequence[str] | None) -> Any:
     return {name: element[name] for name in keep}
 
 
+def _num_bytes(leaves: Sequence[tf.Tensor]) -> int:
+    return sum(
+        int(tf.reduce_sum(tf.cast(tf.strings.length(leaf), tf.int64)))
+        if leaf.dtype == tf.string
+        else leaf.dtype.size * int(np.prod(leaf.shape))
+        for leaf in leaves
+    )
+
+
 def _as_tensor(array: Any) -> tf.Tensor:
     if not hasattr(array, "shape") or not hasattr(array, "dtype") or len(array.shape) == 0:
         raise ValueError(
@@ -252,8 +261,3 @@ def _as_tensor(array: Any) -> tf.Tensor:
             f"An array of `source`, of dtype {array.dtype} and shape {tuple(array.shape)}, cannot "
             f"become a tensor: {error}. Give it a numeric, boolean or string dtype."
         ) from error
-
-
-def _readable_size(num_bytes: int) -> str:
-    size, unit = (num_bytes / 2**20, "MiB") if num_bytes >= 2**20 else (num_bytes / 2**10, "KiB")
-    return f"{size:,.1f} {unit}"

@@ -6,8 +6,8 @@ import os
 
 import tensorflow_datasets as tfds
 
+import pipelines
 from digits.builder import Digits
-from pipelines._tfds import closest_name, is_prepared, prepare
 
 
 def load(
@@ -34,15 +34,6 @@ def load(
             builder.download_and_prepare()
         return builder
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(
-            f"`name` must be {Digits.name!r} or a name of the TFDS catalogue, such as 'mnist'. "
-            f"Received: {name!r}.{closest_name(name)}"
-        ) from error
-    if not is_prepared(builder):
-        try:
-            prepare(builder)
-        except ConnectionError as error:
-            raise ConnectionError(f"{error} The embedded set is {Digits.name!r}.") from error
-    return builder
+        return pipelines.open_tfds(name, data_dir=data_dir, download=True)
+    except ConnectionError as error:
+        raise ConnectionError(f"{error} The embedded set is {Digits.name!r}.") from error

@@ -109,6 +109,15 @@ def test_optimizers_are_compared_at_their_own_learning_rates(tmp_path):
     assert (study.path / "isolation_optimizer.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_two_hosts_read_a_set_once(tmp_path):
+    done = run(EXAMPLES / "shard_over_hosts.py", cwd=tmp_path)
+    counts = re.findall(
+        r"hosts read (\d+) and (\d+) records, (\d+) different ones of 210", done.stdout
+    )
+    assert counts == [("104", "104", "208")] * 2
+    assert "below file level: 105 records in 4 files, host 0 of 2" in done.stderr
+
+
 def test_the_readme_runs_as_written(tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
     assert len(blocks) == 2

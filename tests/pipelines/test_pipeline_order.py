@@ -117,7 +117,11 @@ def test_an_epoch_draws_each_example_at_most_once(num_examples, data, seed, shuf
     batch_size = data.draw(st.integers(1, num_examples))
     epoch = data.draw(st.integers(0, 100))
     order = _order.Order(
-        num_examples=num_examples, batch_size=batch_size, seed=seed, shuffle=shuffle
+        num_examples=num_examples,
+        batch_size=batch_size,
+        seed=seed,
+        shuffle=shuffle,
+        steps_per_epoch=num_examples // batch_size,
     )
     first = epoch * order.steps_per_epoch
     batches = [

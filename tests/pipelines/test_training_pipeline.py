@@ -287,6 +287,11 @@ class TestSources:
         )
         assert set(train.element_spec) == {"y"}
 
+    def test_a_function_that_returns_a_dataset(self, numbered):
+        made = pipelines.training_pipeline(lambda: stream(numbered), batch_size=4, seed=0)
+        given = pipelines.training_pipeline(stream(numbered), batch_size=4, seed=0)
+        assert_same(batches(made, 3), batches(given, 3))
+
     def test_later_changes_of_an_array_do_not_reach_the_pipeline(self):
         x = np.zeros((4, 2))
         train = pipelines.training_pipeline((x, np.zeros(4)), batch_size=4, seed=0)
@@ -299,6 +304,7 @@ class TestSources:
             ((np.ones((3, 2)), np.ones(4)), {}, r"same leading dimension.*\(3, 2\).*\(4,\)"),
             ((np.ones((0, 2)), np.ones(0)), {}, "`source` is empty"),
             ((), {}, "at least one array"),
+            (lambda: (np.ones(3),), {}, "function, which returned a tuple"),
             ((np.ones((3, 2)), np.ones(3)), {"batch_size": 4}, "at most the number of examples, 3"),
             (
                 (np.ones((3, 2)), [1, 2, 3]),
@@ -335,10 +341,11 @@ class TestSources:
         with pytest.raises(ValueError, match=f"`{name}` must be an integer of at least 1"):
             pipelines.training_pipeline(numbered, **arguments)
 
+    @pytest.mark.parametrize("name", ["shuffle", "deterministic"])
     @pytest.mark.parametrize("value", ["no", 0, None])
-    def test_shuffle_is_a_bool(self, numbered, value):
-        with pytest.raises(ValueError, match="`shuffle` must be True or False"):
-            pipelines.training_pipeline(numbered, batch_size=1, seed=0, shuffle=value)
+    def test_switches_are_bools(self, numbered, name, value):
+        with pytest.raises(ValueError, match=f"`{name}` must be True or False"):
+            pipelines.training_pipeline(numbered, batch_size=1, seed=0, **{name: value})
 
     @pytest.mark.parametrize("seed", [-1, 0.5, True, None, 2**63])
     def test_a_seed_that_is_none_is_refused(self, numbered, seed):

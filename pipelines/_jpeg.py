@@ -1,0 +1,158 @@
+"""Decode only the part of a JPEG that is kept."""
+
+import tensorflow as tf
+
+from pipelines._checks import check_count
+
+
+def decode_and_random_crop(
+    encoded: tf.Tensor,
+    size: tuple[int, int],
+    *,
+    seed: tf.Tensor,
+    channels: int = 3,
+) -> tf.Tensor:
+    """Decode a crop of `size` whose place is uniform over the image.
+
+    Of a JPEG only the crop is decoded. It equals a crop after `tf.io.decode_jpeg` bit for bit,
+    except that colours in its last column may differ by a few levels, since their interpolation
+    ends there. Other formats are decoded whole.
+
+    Args:
+        encoded: JPEG, PNG, BMP or the first frame of a GIF: a scalar string.
+        size: Height and width, pixels, at most those of the image.
+        seed: Stateless seed, integer of shape (2,), such as a pipeline's `map` is given.
+        channels: 1 for grey, 3 for colour.
+
+    Returns:
+        uint8 of shape (height, width, channels).
+
+    Raises:
+        ValueError: If `size` or `channels` is out of range.
+        tf.errors.InvalidArgumentError: When it runs, if the image is smaller than `size`.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> import pipelines
+        >>> encoded = tf.io.encode_jpeg(tf.zeros([20, 30, 3], tf.uint8))
+        >>> pipelines.decode_and_random_crop(encoded, (16, 16), seed=(0, 1)).shape.as_list()
+        [16, 16, 3]
+    """
+    height, width = _check_size(size)
+    shape = _shape_of(encoded)
+    with tf.control_dependencies([_check_fits(shape, height, width)]):
+        room = tf.identity(shape) - [height, width] + 1
+    place = tf.random.stateless_uniform([2], seed, maxval=tf.int32.max, dtype=tf.int32) % room
+    return _decode_crop(encoded, place, (height, width), channels)
+
+
+def decode_and_center_crop(
+    encoded: tf.Tensor, size: tuple[int, int], *, channels: int = 3
+) -> tf.Tensor:
+    """Decode the crop of `size` at the centre; its arguments are those of the random crop.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> import pipelines
+        >>> encoded = tf.io.encode_jpeg(tf.zeros([20, 30, 3], tf.uint8))
+        >>> pipelines.decode_and_center_crop(encoded, (16, 16)).shape.as_list()
+        [16, 16, 3]
+    """
+    height, width = _check_size(size)
+    shape = _shape_of(encoded)
+    with tf.control_dependencies([_check_fits(shape, height, width)]):
+        place = (tf.identity(shape) - [height, width]) // 2
+    return _decode_crop(encoded, place, (height, width), channels)
+
+
+def decode_and_random_resized_crop(
+    encoded: tf.Tensor,
+    size: tuple[int, int],
+    *,
+    seed: tf.Tensor,
+    area_fraction: tuple[float, float] = (0.08, 1.0),
+    aspect_ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    channels: int = 3,
+) -> tf.Tensor:
+    """Decode a crop of random area, aspect and place, and resize it bilinearly to `size`.
+
+    Only the crop is decoded. A crop that does not fit after ten tries is the whole image.
+
+    Args:
+        encoded: As in `decode_and_random_crop`.
+        size: Height and width of the result, pixels.
+        seed: As in `decode_and_random_crop`.
+        area_fraction: Smallest and largest area of the crop over that of the image, in (0, 1].
+        aspect_ratio: Smallest and largest width over height of the crop.
+        channels: 1 for grey, 3 for colour.
+
+    Returns:
+        float32 of shape (height, width, channels), in [0, 255].
+
+    Szegedy et al., "Going deeper with convolutions" (2014).
+    """
+    height, width = _check_size(size)
+    shape = _shape_of(encoded)
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.concat([shape, [channels]], axis=0),
+        bounding_boxes=tf.zeros([1, 0, 4]),
+        seed=seed,
+        area_range=area_fraction,
+        aspect_ratio_range=aspect_ratio,
+        max_attempts=10,
+        use_image_if_no_bounding_boxes=True,
+    )
+    crop = _decode_crop(encoded, begin[:2], tf.unstack(extent[:2]), channels)
+    return tf.ensure_shape(tf.image.resize(crop, [height, width]), [height, width, channels])
+
+
+def _check_size(size: tuple[int, int]) -> tuple[int, int]:
+    try:
+        height, width = size
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`size` must be (height, width), pixels. Received: {size!r}.") from error
+    return (
+        check_count("height", height, minimum=1),
+        check_count("width", width, minimum=1),
+    )
+
+
+def _shape_of(encoded: tf.Tensor) -> tf.Tensor:
+    """Return height and width, int32 of shape (2,), from the header of a JPEG."""
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.extract_jpeg_shape(encoded)[:2],
+        lambda: tf.shape(tf.io.decode_image(encoded, expand_animations=False))[:2],
+    )
+
+
+def _check_fits(shape: tf.Tensor, height: int, width: int) -> tf.Operation:
+    return tf.debugging.Assert(
+        tf.reduce_all(shape >= [height, width]),
+        [
+            tf.strings.format(
+                "The image, of height and width {}, must be at least as large as the crop, "
+                f"[{height} {width}].",
+                shape,
+            )
+        ],
+    )
+
+
+def _decode_crop(
+    encoded: tf.Tensor,
+    place: tf.Tensor,
+    extent: tuple[int, int] | list[tf.Tensor],
+    channels: int,
+) -> tf.Tensor:
+    def of_jpeg() -> tf.Tensor:
+        window = tf.concat([place, tf.stack(extent)], axis=0)
+        return tf.image.decode_and_crop_jpeg(encoded, window, channels)
+
+    def of_other() -> tf.Tensor:
+        image = tf.io.decode_image(encoded, channels, expand_animations=False)
+        return tf.slice(image, tf.concat([place, [0]], axis=0), [*extent, channels])
+
+    crop = tf.cond(tf.io.is_jpeg(encoded), of_jpeg, of_other)
+    static = [side if isinstance(side, int) else None for side in extent]
+    return tf.ensure_shape(crop, [*static, channels])
