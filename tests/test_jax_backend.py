@@ -9,7 +9,14 @@ import keras
 import pytest
 
 TESTS = Path(__file__).parent
-ROOMS = ["test_schedules.py", "test_keras_hooks.py", "callbacks", "runs"]
+ROOMS = [
+    "test_schedules.py",
+    "test_keras_hooks.py",
+    "test_keras_state.py",
+    "test_hosts.py",
+    "callbacks",
+    "runs",
+]
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="this process is that test")
