@@ -1,10 +1,10 @@
-"""The private hooks of Keras that `_keras.py` and `_keras_clipping.py` use, each by its name."""
+"""The private hooks of Keras that `_keras.py`, `_keras_clipping.py` and `_keras_state.py` use, each by its name."""
 
 import keras
 import numpy as np
 import pytest
 
-from tfplaybook import _keras, _keras_clipping
+from tfplaybook import _keras, _keras_clipping, _keras_state
 
 OPTIMIZERS = ["SGD", "RMSprop", "Adam", "AdamW", "Adagrad", "Nadam", "Lion", "Adafactor", "Lamb"]
 
@@ -84,3 +84,35 @@ def test_optimizers_save_the_variables_of_the_list_that_we_replace(scaled):
     assert len(store) == len(before), f"Keras {keras.version()} saves other variables"
     inner._untrack_variable(ours)
     assert [v.path for v in optimizer.variables] == [v.path for v in before]
+
+
+def test_fit_asks_the_model_for_its_first_epoch():
+    class StartAt(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.model._initial_epoch = 2
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones((2, 1))
+    history = model.fit(x, x, epochs=4, callbacks=[StartAt()], verbose=0)
+    assert history.epoch == [2, 3], f"Keras {keras.version()} no longer reads _initial_epoch"
+
+
+def test_optimizers_keep_their_averages_beside_the_weights():
+    weight = keras.Variable(np.ones(2, "float32"))
+    optimizer = keras.optimizers.SGD(use_ema=True)
+    optimizer.build([weight])
+    pairs = zip(
+        optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
+    )
+    assert [(w is weight, tuple(average.shape)) for w, average in pairs] == [(True, (2,))], (
+        f"Keras {keras.version()}: averages are kept otherwise"
+    )
+
+
+def test_the_global_seed_generator_is_a_global_attribute():
+    keras.random.normal((1,))
+    generator = _keras_state._global_generator()
+    assert isinstance(generator, keras.random.SeedGenerator), (
+        f"Keras {keras.version()} keeps the generator of unseeded calls elsewhere"
+    )
