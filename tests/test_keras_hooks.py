@@ -1,4 +1,4 @@
-"""The private hooks of Keras that `_keras.py`, `_keras_clipping.py` and `_keras_state.py` use, each by its name."""
+"""The private hooks of Keras that the `_keras*.py` modules use, each by its name."""
 
 import keras
 import numpy as np
