@@ -88,9 +88,11 @@ class RetrospectiveCheckpoint(_keras.Callback):
             first writes. All must see the same directory.
 
     Raises:
-        ValueError: At construction for a bad argument. When `fit` starts: the directory belongs
-            to another process, the configuration has changed, or the model does not fit the
-            checkpoint. At the first evaluation: `monitor` is not among its metrics.
+        ValueError: At construction for a bad argument. When `fit` starts: the configuration has
+            changed or is missing, the model is not built or does not fit the checkpoint, no
+            checkpoint is whole, or this is a copy that was given no directory of its own. At the
+            first evaluation: `monitor` is not among its metrics.
+        RuntimeError: When `fit` starts: another process writes there.
         OSError: A checkpoint could not be written; raised at the next save, or at train end.
 
     Source: playbook I1, I8, J1-J3, D11, H2.
