@@ -93,8 +93,8 @@ def train(directory, *, epochs=EPOCHS, callbacks=(), run_eagerly=False, **option
     # 18 steps of data against 12 of an epoch: epochs start in the middle of the set.
     data = pipelines.training_pipeline((x, y), batch_size=BATCH, seed=1, map=augment)
     model = make_model(run_eagerly=run_eagerly)
-    # 6 updates of an epoch against 4 of an interval: most evaluations are within epochs.
-    evaluation = pb.callbacks.PeriodicEvaluation((x[:50], y[:50]), every_steps=4)
+    # 6 updates of an epoch against 9 of an interval: every other evaluation is within an epoch.
+    evaluation = pb.callbacks.PeriodicEvaluation((x[:50], y[:50]), every_steps=9)
     checkpoint = pb.callbacks.RetrospectiveCheckpoint(
         directory, monitor="val_loss", keep_best=3, data=data, evaluation=evaluation, **options
     )
@@ -119,7 +119,7 @@ def train(directory, *, epochs=EPOCHS, callbacks=(), run_eagerly=False, **option
             ),
             checkpoint,
             pb.callbacks.PercentileClipping(percentile=60, threshold=rolling),
-            keras.callbacks.ReduceLROnPlateau(patience=EPOCHS),
+            keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=EPOCHS),
             HostNoise(),
             Last(),
             *callbacks,
