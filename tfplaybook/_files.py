@@ -1,4 +1,4 @@
-"""JSON files: written so that a killed process leaves them whole, and read with distrust.
+"""Files, most of them JSON: written so that a kill leaves them whole, and read with distrust.
 
 A leaf that any room may use.
 """
@@ -7,7 +7,7 @@ import json
 import math
 import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,15 @@ def replace_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
     old file as it was. Strict JSON: a NaN inside is a `ValueError`. Without an `indent` Python
     writes it several times faster.
     """
-    text = json.dumps(content, indent=indent, allow_nan=False)
+    replace_file(path, [json.dumps(content, indent=indent, allow_nan=False).encode(), b"\n"])
+
+
+def replace_file(path: Path, content: Iterable[bytes | memoryview]) -> None:
+    """Write the parts of `content`, one after the other, as `replace_json` does."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
+        with beside.open("wb") as file:
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

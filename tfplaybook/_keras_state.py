@@ -154,6 +154,30 @@ def average_batch_norm(model: keras.Model) -> int:
     return averaged
 
 
+def check_built(model: keras.Model, caller: str) -> None:
+    """Raise unless the model's weights are there to be put back."""
+    if not model.built:
+        raise ValueError(
+            f"{caller} needs a model whose weights are there. Received: {model.name!r}, which "
+            "Keras builds in its first step. Call it once before, as in model(x[:1]), or begin a "
+            "Sequential model with keras.Input(shape)."
+        )
+
+
+def check_optimizers_built(model: keras.Model, caller: str) -> None:
+    """Raise unless those of a custom train step have their variables, too.
+
+    Which weights they move, nobody else knows.
+    """
+    for name, value in sorted(vars(model).items()):
+        if isinstance(value, keras.optimizers.Optimizer) and not value.built:
+            raise ValueError(
+                f"{caller} needs optimizers whose variables are there. Received: `{name}` of "
+                f"{model.name!r}, which Keras builds in its first step. Call "
+                f"model.{name}.build(variables) with those that it moves."
+            )
+
+
 def build_optimizer(model: keras.Model) -> None:
     """Make the optimizer's variables, which Keras on TensorFlow makes only in the first step."""
     if model.optimizer.built:

@@ -61,14 +61,14 @@ class Interrupt(keras.callbacks.Callback):
 def train(directory, epochs=5, *, callbacks=(), interrupt=None, model=None, **options):
     """Train or go on, and return the checkpoint callback."""
     model = model or make_model()
-    checkpoint = RetrospectiveCheckpoint(directory, monitor="loss", **options)
+    checkpoint = RetrospectiveCheckpoint(directory, **{"monitor": "loss", **options})
     callbacks = [checkpoint, *callbacks]
     if interrupt is not None:
         with pytest.raises(KeyboardInterrupt):
             fit(model, [*callbacks, Interrupt(interrupt)], epochs)
     else:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The run in .* but its data starts anew")
+            warnings.filterwarnings("ignore", "The run in .* (its data starts anew|has ended)")
             fit(model, callbacks, epochs)
     return checkpoint
 
@@ -215,6 +215,12 @@ def test_a_run_that_has_ended_is_not_trained_again_but_can_be_continued(tmp_path
     assert train(tmp_path, 4).resumed_step == 15  # fewer than were trained: nothing to do
 
 
+def test_a_run_that_is_not_trained_again_says_so(tmp_path):
+    train(tmp_path, 3)
+    with pytest.warns(UserWarning, match=r"has ended after 3 epochs \(step 9\).*a higher `epochs`"):
+        fit(make_model(), [RetrospectiveCheckpoint(tmp_path, monitor="loss")], 3)
+
+
 def test_a_run_that_was_stopped_early_has_ended(tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -244,6 +250,13 @@ def test_a_changed_configuration_is_an_error_with_the_difference(tmp_path):
     assert train(tmp_path).resumed_step == 6  # the errors have damaged nothing
 
 
+def test_a_run_whose_configuration_is_gone_is_not_resumed(tmp_path):
+    train(tmp_path, interrupt=2)
+    (tmp_path / "checkpoints" / "configuration.json").unlink()
+    with pytest.raises(ValueError, match=r"configuration\.json is missing.*Put it back"):
+        train(tmp_path)
+
+
 def test_a_run_without_a_checkpoint_may_change(tmp_path):
     train(tmp_path, interrupt=0)
     train(tmp_path, 2, model=make_model(rate=0.5))
@@ -265,6 +278,36 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path):
     assert checkpoint.resumed_step == 6
 
 
+def test_a_run_of_which_nothing_is_whole_does_not_begin_anew_by_itself(tmp_path):
+    train(tmp_path, 2)
+    for entry in entries(tmp_path):
+        (entry.path / "state.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"is whole, so the run cannot go on(.*\n){3}.*begin anew"):
+        train(tmp_path, 3)
+    assert steps(tmp_path) == [3, 6]
+
+
+def test_epochs_that_were_not_evaluated_are_none_when_the_run_goes_on(tmp_path):
+    def run(directory, **options):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The first epoch is not ranked")
+            return train(
+                directory, callbacks=[Sparse()], monitor=["loss", "val_score"],
+                mode=["min", "max"], **options
+            )  # fmt: skip
+
+    class Sparse(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch % 2:
+                logs["val_score"] = math.nan if epoch == 1 else 1.0
+
+    whole = run(tmp_path / "whole")
+    run(tmp_path / "run", interrupt=3)
+    resumed = run(tmp_path / "run")
+    curves = [c._history.curve("val_score") for c in (whole, resumed)]
+    assert [step for step, _ in curves[0]] == [step for step, _ in curves[1]] == [6, 12]
+
+
 def test_the_state_of_our_other_callbacks_goes_on_whatever_their_place(tmp_path):
     def callbacks():
         rolling = pb.callbacks.Rolling(window=8, min_history=2)
@@ -280,7 +323,7 @@ def test_the_state_of_our_other_callbacks_goes_on_whatever_their_place(tmp_path)
         ours = [checkpoint, clipping, schedule] if first else [schedule, clipping, checkpoint]
         recorder = pb.runs.RunRecorder(directory)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The run in .* but its data starts anew")
+            warnings.filterwarnings("ignore", "The run in .* (its data starts anew|has ended)")
             try:
                 fit(model, [recorder, *ours, *([Interrupt(interrupt)] if interrupt else [])], 5)
             except KeyboardInterrupt:
@@ -362,6 +405,8 @@ def test_a_checkpoint_can_be_exported(tmp_path):
     np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
     with pytest.raises(ValueError, match="`filepath` must not exist yet"):
         pb.runs.export_checkpoint(model, tmp_path, tmp_path / "best.keras")
+    with pytest.raises(ValueError, match=r"`filepath` must end in '\.keras'"):
+        pb.runs.export_checkpoint(model, tmp_path, tmp_path / "best.h5")
 
 
 @pytest.mark.tensorflow
@@ -412,7 +457,7 @@ def test_evaluations_between_epochs_are_ranked_and_epochs_resumed(tmp_path):
         )
         model = make_model()
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The run in .* but its data starts anew")
+            warnings.filterwarnings("ignore", "The run in .* (its data starts anew|has ended)")
             try:
                 fit(model, [checkpoint, *([Interrupt(interrupt)] if interrupt else [])], 5)
             except KeyboardInterrupt:
@@ -447,6 +492,20 @@ def test_averages_that_were_ranked_are_what_is_put_back(tmp_path):
     assert model.evaluate(X, Y, verbose=0) == pytest.approx(checkpoint.best.value, rel=1e-6)
 
 
+def test_predictions_go_to_the_run_of_the_checkpoint(tmp_path):
+    evaluation = pb.callbacks.PeriodicEvaluation((X, Y), every_steps=3, predictions=True)
+    checkpoint = RetrospectiveCheckpoint(tmp_path, monitor="val_loss", evaluation=evaluation)
+    fit(make_model(), [checkpoint], 1)
+    assert pb.runs.load_predictions(tmp_path, 3).predictions.shape == Y.shape
+
+
+def test_an_evaluation_of_the_checkpoint_is_not_a_callback_too(tmp_path):
+    evaluation = pb.callbacks.PeriodicEvaluation((X, Y), every_steps=3)
+    checkpoint = RetrospectiveCheckpoint(tmp_path, monitor="val_loss", evaluation=evaluation)
+    with pytest.raises(ValueError, match=r"was given to `fit` twice\. Leave it out of `callbacks`"):
+        fit(make_model(), [checkpoint, evaluation], 1)
+
+
 # Who writes.
 
 
@@ -457,6 +516,59 @@ def test_the_directory_has_one_writer(tmp_path):
     ):
         train(tmp_path)
     train(tmp_path, 1)
+
+
+@pytest.mark.tensorflow
+def test_a_model_that_is_not_built_is_refused_at_once(tmp_path):
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    with pytest.raises(ValueError, match=r"Received: 'sequential.*model\(x\[:1\]\)"):
+        train(tmp_path, model=model)
+    with pytest.raises(ValueError, match="load_checkpoint needs a model whose weights are there"):
+        pb.runs.load_checkpoint(model, tmp_path)
+    model(X[:1])
+    train(tmp_path, 1, model=model)
+
+
+@pytest.mark.tensorflow
+def test_the_optimizers_of_a_custom_train_step_go_on(tmp_path):
+    import tensorflow as tf
+
+    class Two(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = keras.layers.Dense(4), keras.layers.Dense(1)
+            self.slow, self.fast = keras.optimizers.SGD(0.01, 0.9), keras.optimizers.Adam(0.05)
+
+        def call(self, x):
+            return self.second(self.first(x))
+
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape(persistent=True) as tape:
+                loss = self.compute_loss(x, y, self(x))
+            for layer, optimizer in ((self.first, self.slow), (self.second, self.fast)):
+                weights = layer.trainable_variables
+                optimizer.apply(tape.gradient(loss, weights), weights)
+            return {"loss": loss}
+
+    def model(*, build=True):
+        keras.utils.set_random_seed(0)
+        model = Two()
+        model.compile(loss="mse", run_eagerly=True)
+        model(X[:1])
+        if build:
+            model.slow.build(model.first.trainable_variables)
+            model.fast.build(model.second.trainable_variables)
+        return model
+
+    with pytest.raises(ValueError, match=r"Received: `fast` of .*model\.fast\.build\(variables\)"):
+        train(tmp_path / "unbuilt", model=model(build=False))
+    whole, resumed = model(), model()
+    train(tmp_path / "whole", model=whole)
+    train(tmp_path / "run", model=model(), interrupt=3)
+    train(tmp_path / "run", model=resumed)
+    assert state(resumed) == state(whole)
 
 
 def test_two_in_one_fit_are_refused(tmp_path):
@@ -478,6 +590,8 @@ def test_copies_share_the_data_and_nothing_else(tmp_path):
     twin = copy.deepcopy(checkpoint)
     assert twin._data is data
     assert twin.best is None
+    with pytest.raises(ValueError, match=r"A copy .* may not train in the same directory"):
+        fit(make_model(), [twin], 1)
     twin.for_execution(tmp_path / "other")
     assert (twin.directory, checkpoint.directory) == (tmp_path / "other", tmp_path)
 
@@ -510,7 +624,7 @@ def test_replicas_go_on_exactly(tmp_path):
         checkpoint = RetrospectiveCheckpoint(directory, monitor="val_loss")
         callbacks = [checkpoint, *([Interrupt(interrupt)] if interrupt else [])]
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The run in .* but its data starts anew")
+            warnings.filterwarnings("ignore", "The run in .* (its data starts anew|has ended)")
             try:
                 fit(model, callbacks, 4, validation_data=(X, Y))
             except KeyboardInterrupt:

@@ -5,17 +5,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tfplaybook.callbacks._best import BestCheckpoint
 from tfplaybook.callbacks._monitors import Monitor
 
-_STEPS = "steps"
+_STEPS = "steps/"
 _VALUES = "values/"
 
 
 class EvaluationHistory:
     """Metrics against the step, in the order of the steps.
 
-    As arrays: `steps`, int64 of shape (evaluations,), and for each metric `values/<name>`,
-    float64 of the same shape, NaN where it was not measured.
+    As arrays, for each metric: `steps/<name>`, int64 of shape (measurements,), and
+    `values/<name>`, float64 of the same shape.
     """
 
     def __init__(self) -> None:
@@ -34,34 +35,41 @@ class EvaluationHistory:
         """Return (step, value) of a metric, which may be not finite."""
         return [(step, self._rows[step][name]) for step in self.steps if name in self._rows[step]]
 
-    def best(self, monitor: Monitor) -> tuple[int, float] | None:
-        """Return step and value of the best finite measurement, the earliest of equal ones."""
+    def best(self, monitor: Monitor) -> BestCheckpoint | None:
+        """Return the best finite measurement, the earliest of equal ones, or None."""
         sign = 1.0 if monitor.mode == "min" else -1.0
-        finite = [(step, value) for step, value in self.curve(monitor.name) if math.isfinite(value)]
-        return min(finite, key=lambda row: (sign * row[1], row[0]), default=None)
+        curve = self.curve(monitor.name)
+        finite = [(step, value) for step, value in curve if math.isfinite(value)]
+        if not finite:
+            return None
+        step, value = min(finite, key=lambda row: (sign * row[1], row[0]))
+        return BestCheckpoint(
+            monitor=monitor.name,
+            mode=monitor.mode,
+            value=value,
+            step=step,
+            last_step=self.steps[-1],
+            evaluations=len(curve),
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all of it as plain arrays."""
         names = sorted({name for row in self._rows.values() for name in row})
-        columns = {
-            f"{_VALUES}{name}": np.array(
-                [self._rows[step].get(name, math.nan) for step in self.steps], "float64"
-            )
-            for name in names
-        }
-        return {_STEPS: np.array(self.steps, "int64"), **columns}
+        arrays = {}
+        for name in names:
+            steps, values = zip(*self.curve(name), strict=True)
+            arrays[f"{_STEPS}{name}"] = np.array(steps, "int64")
+            arrays[f"{_VALUES}{name}"] = np.array(values, "float64")
+        return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "EvaluationHistory":
         """Return the history that `arrays` describes."""
         history = cls()
-        for row, step in enumerate(arrays[_STEPS].tolist()):
-            history.add(
-                step,
-                {
-                    name.removeprefix(_VALUES): float(values[row])
-                    for name, values in arrays.items()
-                    if name.startswith(_VALUES)
-                },
-            )
+        for key, steps in arrays.items():
+            if key.startswith(_STEPS):
+                name = key.removeprefix(_STEPS)
+                values = arrays[f"{_VALUES}{name}"]
+                for step, value in zip(steps.tolist(), values.tolist(), strict=True):
+                    history._rows.setdefault(step, {})[name] = value
         return history

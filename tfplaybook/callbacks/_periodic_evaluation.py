@@ -69,7 +69,8 @@ class PeriodicEvaluation(_keras.Callback):
             `Evaluation.correct_per_class` and as curves `val_correct/<class>`. For integer, one-hot
             or 0/1 targets and one output. Costs a second forward pass.
         predictions: Keep the outputs for every example on disk (I4), in the folder `predictions`
-            of the run of a `RunRecorder` in the same `fit`, or of the run directory given here;
+            of the run of a `RunRecorder` in the same `fit` or of the checkpoint whose `evaluation`
+            this is, or of the run directory given here;
             `tfplaybook.runs.load_predictions` reads them. Costs the same second pass, and all
             outputs are in memory until they are written. Evaluate a sample to keep fewer.
         ids: What names the examples of `predictions`: an array of integers or strings, or the name
@@ -83,6 +84,7 @@ class PeriodicEvaluation(_keras.Callback):
     Attributes:
         on_evaluation: Called with each `Evaluation` when it is made, the weights in place again;
             None by default. For a callback that owns this one.
+        owners_directory: The run directory of that callback, for `predictions` without a recorder.
 
     Raises:
         ValueError: At construction for a bad argument or an endless dataset; when `fit` starts
@@ -127,6 +129,7 @@ class PeriodicEvaluation(_keras.Callback):
         self._ids = check_ids(ids, self._data.num_examples)
         self.predictions = predictions
         self.on_evaluation: Callable[[Evaluation], None] | None = None
+        self.owners_directory: Path | None = None
         self._curves = CurveLog(log_dir, "batch")
         self._evaluations: list[Evaluation] = []
         self._loaded: list[Evaluation] | None = None
@@ -173,6 +176,11 @@ class PeriodicEvaluation(_keras.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Start counting, from the step on at which the run goes on."""
+        if self._training:
+            raise ValueError(
+                f"One {type(self).__name__} was given to `fit` twice. Leave it out of `callbacks` "
+                "when it is the `evaluation` of a checkpoint."
+            )
         super().on_train_begin(logs)
         model = self.model
         updates = _keras.count_updates(model)
@@ -297,13 +305,15 @@ class PeriodicEvaluation(_keras.Callback):
         if not isinstance(self.predictions, bool):
             return Path(self.predictions)
         recorder = _keras.find_recorder(self)
-        if recorder is None:
-            raise ValueError(
-                "predictions=True keeps them in the directory of the run. Received: a `fit` "
-                "without a RunRecorder. Add `tfplaybook.runs.RunRecorder(directory)` to the "
-                "callbacks, or pass predictions=directory."
-            )
-        return recorder.directory
+        if recorder is not None:
+            return recorder.directory
+        if self.owners_directory is not None:
+            return self.owners_directory
+        raise ValueError(
+            "predictions=True keeps them in the directory of the run. Received: a `fit` without a "
+            "RunRecorder. Add `tfplaybook.runs.RunRecorder(directory)` to the callbacks, or pass "
+            "predictions=directory."
+        )
 
     def _write_curves(self, evaluation: Evaluation) -> None:
         recorder = _keras.find_recorder(self)

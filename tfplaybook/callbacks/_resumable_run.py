@@ -50,9 +50,19 @@ class ResumableRun:
         """Return the last checkpoint that training can go on from, or None.
 
         Damaged ones are passed over with a warning.
+
+        Raises:
+            ValueError: There are checkpoints, and each is damaged.
         """
         latest = self._reader.load_latest()
-        warn_about_damage([reason for _, reason in latest.skipped])
+        reasons = [reason for _, reason in latest.skipped]
+        if reasons and latest.checkpoint is None:
+            raise ValueError(
+                f"No checkpoint in {self._folder} is whole, so the run cannot go on:\n  "
+                + "\n  ".join(reasons)
+                + "\nPut them back from a copy, or move the folder away to begin anew."
+            )
+        warn_about_damage(reasons)
         return latest.checkpoint
 
     def start(self, configuration: dict[str, Any]) -> None:
@@ -67,11 +77,21 @@ class ResumableRun:
         """Raise unless the configuration is the one that the run was started with.
 
         Raises:
-            ValueError: It has changed; the message has the differences.
+            ValueError: It has changed, and the message has the differences; or it is missing.
         """
-        earlier = read_json(self._folder / _CONFIGURATION, newest_format=_FORMAT)
-        if earlier is not None:
-            check_unchanged(earlier["configuration"], configuration, where=str(self._directory))
+        path = self._folder / _CONFIGURATION
+        earlier = read_json(
+            path,
+            newest_format=_FORMAT,
+            check=lambda content: check_entries(content, {"configuration": dict}),
+        )
+        if earlier is None:
+            raise ValueError(
+                f"{path} is missing, which says what the run was started with. Put it back (a new "
+                "run of the same script writes the same file), or start a new run in another "
+                "directory."
+            )
+        check_unchanged(earlier["configuration"], configuration, where=str(self._directory))
 
     def save(
         self,
@@ -114,7 +134,7 @@ class ResumableRun:
         checkpoint = load_best(self._reader, monitor.name, monitor.mode)
         if checkpoint is None:
             warnings.warn(
-                f"No checkpoint is ranked by {monitor.name!r}: the model keeps its last weights.",
+                f"No checkpoint has a finite {monitor.name!r}: the model keeps its last weights.",
                 stacklevel=2,
             )
             return

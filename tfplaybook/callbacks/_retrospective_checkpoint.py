@@ -13,6 +13,7 @@ import numpy as np
 
 from tfplaybook import _keras, _keras_state
 from tfplaybook._arguments import check_count
+from tfplaybook.callbacks import _run_notices as notices
 from tfplaybook.callbacks._best import BestCheckpoint
 from tfplaybook.callbacks._data_position import DataPosition
 from tfplaybook.callbacks._evaluation import Evaluation
@@ -87,9 +88,11 @@ class RetrospectiveCheckpoint(_keras.Callback):
             first writes. All must see the same directory.
 
     Raises:
-        ValueError: At construction for a bad argument. When `fit` starts: the directory belongs
-            to another process, the configuration has changed, or the model does not fit the
-            checkpoint. At the first evaluation: `monitor` is not among its metrics.
+        ValueError: At construction for a bad argument. When `fit` starts: the configuration has
+            changed or is missing, the model is not built or does not fit the checkpoint, no
+            checkpoint is whole, or this is a copy that was given no directory of its own. At the
+            first evaluation: `monitor` is not among its metrics.
+        RuntimeError: When `fit` starts: another process writes there.
         OSError: A checkpoint could not be written; raised at the next save, or at train end.
 
     Source: playbook I1, I8, J1-J3, D11, H2.
@@ -110,6 +113,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
     ):
         super().__init__()
         self.directory = None if directory is None else Path(directory)
+        self._others_directory: Path | None = None
         self.restore_best = restore_best
         self._monitors = make_monitors(monitor, mode)
         check_count("keep_best", keep_best, minimum=0)
@@ -138,10 +142,12 @@ class RetrospectiveCheckpoint(_keras.Callback):
         self._logs: Mapping[str, Any] = {}
         self._camera = Camera()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _keras.Callback:
+    def __deepcopy__(self, memo: dict[int, Any]) -> "RetrospectiveCheckpoint":
         # A dataset cannot be copied, and is the same for all trials of a search.
         memo[id(self._data)] = self._data
-        return super().__deepcopy__(memo)
+        copied = super().__deepcopy__(memo)
+        copied._others_directory = self.directory
+        return copied
 
     def for_execution(self, directory: Path) -> None:
         """Use the run directory of one execution of a search."""
@@ -150,19 +156,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
     @property
     def best(self) -> BestCheckpoint | None:
         """The best evaluation by the first monitor, or None before there is one."""
-        monitor = self._monitors[0]
-        found = self._history.best(monitor)
-        if found is None:
-            return None
-        step, value = found
-        return BestCheckpoint(
-            monitor=monitor.name,
-            mode=monitor.mode,
-            value=value,
-            step=step,
-            last_step=self._history.steps[-1],
-            evaluations=len(self._history.curve(monitor.name)),
-        )
+        return self._history.best(self._monitors[0])
 
     @property
     def resumed_step(self) -> int | None:
@@ -199,6 +193,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
             )
         self._notice.listen()
         if self._evaluation is not None:
+            self._evaluation.owners_directory = self.directory
             self._evaluation.on_train_begin(logs)
 
     def resume(self) -> None:
@@ -221,6 +216,8 @@ class RetrospectiveCheckpoint(_keras.Callback):
                 f"{type(self).__name__} needs a `directory`, except inside `QuasiRandomSearch`, "
                 "which has one for each execution."
             )
+        if self.directory == self._others_directory:
+            raise ValueError(notices.copied(type(self).__name__, self.directory))
         path = self.directory.resolve()
         _taken.pop(path, _nothing)()
         run = ResumableRun(self.directory, self._keep, self._host or current_host())
@@ -228,7 +225,9 @@ class RetrospectiveCheckpoint(_keras.Callback):
         return run
 
     def _put_back(self, model: keras.Model, run: ResumableRun) -> None:
+        _keras_state.check_built(model, type(self).__name__)
         _keras_state.build_optimizer(model)
+        _keras_state.check_optimizers_built(model, type(self).__name__)
         callbacks = _keras.stateful_callbacks(self)
         configuration = describe_configuration(model, callbacks, self._data, self.params["steps"])
         self._position.begin()
@@ -244,18 +243,14 @@ class RetrospectiveCheckpoint(_keras.Callback):
             epochs = self.params["epochs"]
             has_ended = self._first_epoch >= epochs or run.has_finished(epochs)
             model._initial_epoch = epochs if has_ended else self._first_epoch
-            if not has_ended and not self._position.seek(checkpoint.record["data_step"]):
-                self._warn_about_data()
+            if has_ended:
+                ended = notices.ended(self.directory, self._first_epoch, checkpoint.entry.step)
+                warnings.warn(ended, stacklevel=2)
+            elif not self._position.seek(checkpoint.record["data_step"]):
+                anew = notices.data_starts_anew(self.directory, self._first_epoch)
+                warnings.warn(anew, stacklevel=2)
         self._first_step = _keras.count_updates(model)
         self._epoch = self._first_epoch
-
-    def _warn_about_data(self) -> None:
-        warnings.warn(
-            f"The run in {self.directory} goes on after epoch {self._first_epoch}, but its data "
-            "starts anew, since `data` was not passed: the order and the augmentation of the first "
-            "epochs come again. Pass the pipeline as `data` to go on at the exact example.",
-            stacklevel=2,
-        )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save the epoch before, which all callbacks have seen by now."""
@@ -300,7 +295,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
         steps = self.params["steps"]
         if self._notice.received:
             self.model.stop_training = True
-            if steps is not None and self._batches < steps:
+            if steps is None or self._batches < steps:
                 return  # it is repeated: the data can be sought to the beginning of an epoch
         self._position.advance(self._batches)
         updates = _keras.count_updates(self.model)
@@ -329,14 +324,9 @@ class RetrospectiveCheckpoint(_keras.Callback):
         if self._evaluation is None or metrics:
             missing = check_reported(self._monitors, metrics)
             if missing and self._epoch == self._first_epoch + 1:
-                warnings.warn(
-                    f"The first epoch is not ranked. {missing}",
-                    stacklevel=2,
-                )
+                warnings.warn(f"The first epoch is not ranked. {missing}", stacklevel=2)
 
-    def _save(
-        self, snapshot: "Snapshot", metrics: Mapping[str, float], *, epoch: int | None
-    ) -> None:
+    def _save(self, snapshot: Snapshot, metrics: Mapping[str, float], *, epoch: int | None) -> None:
         assert self._run is not None
         if metrics:
             self._history.add(snapshot.step, metrics)
@@ -367,11 +357,8 @@ class RetrospectiveCheckpoint(_keras.Callback):
             self._save_pending()
             assert self._run is not None
             if self._notice.received:
-                warnings.warn(
-                    f"SIGTERM has ended the training after epoch {self._epoch} of "
-                    f"{self.params['epochs']}. Run the script again to go on from there.",
-                    stacklevel=2,
-                )
+                preempted = notices.preempted(self._epoch, self.params["epochs"])
+                warnings.warn(preempted, stacklevel=2)
             else:
                 self._run.finish(self.params["epochs"])
             # The others read what the first has written.

@@ -15,9 +15,7 @@ import dataclasses
 import functools
 import io
 import json
-import math
 import os
-import struct
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from tfplaybook._files import check_entries, decode_number, encode_number, excerpt, parse_json
+from tfplaybook.runs import _safetensors as safetensors
 
 FORMAT = 1
 STATE_FILE_NAME = "state.safetensors"
@@ -33,24 +32,6 @@ RECORD_FILE_NAME = "record.json"
 
 _REMEDY = "Move its folder away to go on without it."
 _CHUNK_BYTES = 1 << 22
-_CODES = {
-    "bool": "BOOL",
-    "uint8": "U8",
-    "int8": "I8",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "uint16": "U16",
-    "int16": "I16",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "uint32": "U32",
-    "int32": "I32",
-    "float32": "F32",
-    "uint64": "U64",
-    "int64": "I64",
-    "float64": "F64",
-    "complex64": "C64",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +45,7 @@ class ArraySpec:
     @property
     def nbytes(self) -> int:
         """The size of the array in bytes."""
-        return math.prod(self.shape) * _dtype(self.dtype).itemsize
+        return safetensors.size_in_bytes(self.dtype, self.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,25 +57,6 @@ class CheckpointRecord:
     resumable: bool
     arrays: dict[str, ArraySpec]
     record: dict[str, Any]
-
-
-def check_arrays(arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise `TypeError` or `ValueError` unless each array can be written as it is."""
-    for name, array in arrays.items():
-        if not isinstance(name, str) or name == "__metadata__":
-            raise ValueError(
-                "The names of `arrays` must be strings other than '__metadata__'. "
-                f"Received: {name!r}."
-            )
-        if not isinstance(array, np.ndarray):
-            raise TypeError(
-                f"`arrays` must hold NumPy arrays. Received for {name!r}: {type(array).__name__}."
-            )
-        if array.dtype.name not in _CODES or not array.dtype.isnative:
-            raise TypeError(
-                f"`arrays` must have dtypes of the safetensors format: {', '.join(_CODES)}. "
-                f"Received for {name!r}: {array.dtype!r}."
-            )
 
 
 def write_checkpoint(
@@ -112,11 +74,12 @@ def write_checkpoint(
     `record` is the JSON text of the caller's object. `on_phase` hears `"written"`, when all was
     given to the operating system, and `"synced"`, when it is on the disk.
     """
-    # The largest items first, so that each array of the file is aligned.
-    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    names = safetensors.in_order(arrays)
     state_path, record_path = folder / STATE_FILE_NAME, folder / RECORD_FILE_NAME
     with state_path.open("xb") as state, record_path.open("xb") as record_file:
-        state.write(_header({n: (arrays[n].dtype.name, arrays[n].shape) for n in names}))
+        state.write(
+            safetensors.encode_header({n: (arrays[n].dtype.name, arrays[n].shape) for n in names})
+        )
         specs = {}
         for name in names:
             checksum = _write_array(state, arrays[name])
@@ -196,7 +159,7 @@ def sync_directory(directory: Path) -> None:
 
 def _write_array(file: io.BufferedWriter, array: np.ndarray) -> str:
     # Chunks that stay in the processor's cache between the checksum and the write.
-    data = _bytes_of(np.asarray(array, order="C"))
+    data = safetensors.bytes_of(np.asarray(array, order="C"))
     checksum = 0
     for start in range(0, data.nbytes, _CHUNK_BYTES):
         chunk = data[start : start + _CHUNK_BYTES]
@@ -208,17 +171,19 @@ def _write_array(file: io.BufferedWriter, array: np.ndarray) -> str:
 def _read_verified(
     file: io.BufferedReader, specs: Mapping[str, ArraySpec]
 ) -> dict[str, np.ndarray]:
-    header = _header({name: (spec.dtype, spec.shape) for name, spec in specs.items()})
+    header = safetensors.encode_header(
+        {name: (spec.dtype, spec.shape) for name, spec in specs.items()}
+    )
     expected = len(header) + sum(spec.nbytes for spec in specs.values())
     size = os.fstat(file.fileno()).st_size
     if file.read(len(header)) != header:
-        raise ValueError(_what_differs(file, size, specs))
+        raise ValueError(_what_differs(file, specs))
     if size != expected:
         raise ValueError(f"it has {size} bytes, and the record says {expected}.")
     arrays = {}
     for name, spec in specs.items():
-        array = np.empty(spec.shape, _dtype(spec.dtype))
-        data = _bytes_of(array)
+        array = np.empty(spec.shape, safetensors.dtype_of(spec.dtype))
+        data = safetensors.bytes_of(array)
         checksum = 0
         for start in range(0, data.nbytes, _CHUNK_BYTES):
             chunk = data[start : start + _CHUNK_BYTES]
@@ -230,47 +195,19 @@ def _read_verified(
     return arrays
 
 
-def _what_differs(file: io.BufferedReader, size: int, specs: Mapping[str, ArraySpec]) -> str:
+def _what_differs(file: io.BufferedReader, specs: Mapping[str, ArraySpec]) -> str:
     """Return how the header of the file is not the one that the record asks for."""
     file.seek(0)
-    start = file.read(8)
-    length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-    if len(start) < 8 or length > size - 8:
-        return f"its header would be {length} bytes long, and the file has {size}."
     try:
-        names = json.loads(file.read(length)).keys() - {"__metadata__"}
-    except (ValueError, AttributeError, RecursionError):
-        return "its header is no JSON object."
+        names = safetensors.read_header(file)[0].keys()
+    except ValueError as error:
+        return str(error)
     if names == specs.keys():
         return "its header does not match the record."
     return (
         f"its arrays are not those of the record. Missing: {excerpt(sorted(specs.keys() - names))}."
         f" Unexpected: {excerpt(sorted(names - specs.keys()))}."
     )
-
-
-def _header(arrays: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
-    """Return how a safetensors file with these arrays begins: length of the header, header."""
-    entries = {}
-    offset = 0
-    for name, (dtype, shape) in arrays.items():
-        end = offset + math.prod(shape) * _dtype(dtype).itemsize
-        entries[name] = {"dtype": _CODES[dtype], "shape": shape, "data_offsets": (offset, end)}
-        offset = end
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text
-
-
-def _bytes_of(array: np.ndarray) -> memoryview:
-    # The buffer protocol does not know bfloat16.
-    return array.reshape(-1).view(np.uint8).data
-
-
-def _dtype(name: str) -> np.dtype:
-    import ml_dtypes
-
-    return np.dtype(getattr(ml_dtypes, name, name))
 
 
 def _sealed(text: str) -> bytes:
@@ -305,7 +242,7 @@ def _check_spec(name: str, spec: Any) -> None:
     if not isinstance(spec, dict):
         raise ValueError(f"the array {name!r} must be an object. Received: {excerpt(spec)}.")
     check_entries(spec, {"dtype": str, "shape": list, "checksum": str}, where=where)
-    if spec["dtype"] not in _CODES:
+    if spec["dtype"] not in safetensors.CODES:
         raise ValueError(f"`dtype`{where} is unknown: {excerpt(spec['dtype'])}.")
     for length in spec["shape"]:
         if not isinstance(length, int) or isinstance(length, bool) or length < 0:

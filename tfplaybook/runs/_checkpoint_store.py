@@ -30,6 +30,7 @@ from tfplaybook.runs._background import Background
 from tfplaybook.runs._checkpoint_reader import CheckpointReader, folders
 from tfplaybook.runs._directory_lock import DirectoryLock
 from tfplaybook.runs._retention import CheckpointEntry, RetentionPolicy, check_policy
+from tfplaybook.runs._safetensors import check_arrays
 
 PHASES = ("begun", "written", "synced", "replacing", "committed", "collecting", "collected")
 
@@ -120,7 +121,7 @@ class CheckpointStore(CheckpointReader):
         self.wait()
         self._lock.check_held()
         step = check_count("step", step, minimum=0)
-        files.check_arrays(arrays)
+        check_arrays(arrays)
         arrays = dict(arrays)
         try:
             numbers = {str(name): float(value) for name, value in metrics.items()}

@@ -16,6 +16,8 @@ from tfplaybook.runs._run import CHECKPOINTS_FOLDER_NAME
 
 Step = int | Literal["best", "latest"]
 
+_OTHER_FORMATS = (".h5", ".hdf5", ".onnx", ".pb", ".tflite")
+
 
 def load_checkpoint(
     model: keras.Model,
@@ -59,9 +61,11 @@ def load_checkpoint(
 
     Source: playbook I4, I8.
     """
+    _keras_state.check_built(model, "load_checkpoint")
     checkpoint = read_checkpoint(directory, step, monitor=monitor)
     if include_optimizer:
         _keras_state.build_optimizer(model)
+        _keras_state.check_optimizers_built(model, "load_checkpoint")
         _keras_state.restore(model, checkpoint.arrays)
     else:
         _keras_state.restore_model(
@@ -97,10 +101,17 @@ def export_checkpoint(
 
     Source: playbook I4.
     """
+    _keras_state.check_built(model, "export_checkpoint")
     path = Path(filepath)
+    if path.suffix in _OTHER_FORMATS:
+        raise ValueError(
+            "`filepath` must end in '.keras', or be a folder for a SavedModel. Received: "
+            f"{path}. For another format call load_checkpoint, and save the model."
+        )
     if path.exists():
         raise ValueError(f"`filepath` must not exist yet. Received: {path}. Move it away first.")
     checkpoint = read_checkpoint(directory, step, monitor=monitor)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write: Callable[..., object] = model.save if path.suffix == ".keras" else model.export
     options = {} if path.suffix == ".keras" else {"verbose": False}
     if model.optimizer is not None:
@@ -137,7 +148,11 @@ def read_checkpoint(
     else:
         found = reader.load(step)
     if found is None:
-        raise ValueError(f"No checkpoint in {folder} is whole and ranked. Received: step={step!r}.")
+        raise ValueError(
+            f"No checkpoint in {folder} is whole and, for step='best', has a finite value of the "
+            f"monitor. Received: step={step!r}. Pass another monitor, 'latest', or one of the "
+            f"steps {[entry.step for entry in reader.entries()]}."
+        )
     return found
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from tfplaybook._arguments import check_count
+from tfplaybook.runs._array_file import read_arrays, replace_arrays
 from tfplaybook.runs._predicted_class import classes_of
 from tfplaybook.runs._run import Run
-from tfplaybook.runs._safetensors import read_arrays, replace_arrays
 
 FORMAT = 1
 FOLDER = "predictions"

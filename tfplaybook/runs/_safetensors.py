@@ -1,117 +1,118 @@
-"""Arrays with a few strings in one file of the safetensors format, which any of its readers opens.
+"""The safetensors format, which any of its readers opens.
 
-The file begins with the length of its header, eight bytes, and the header, a JSON object of the
-arrays' dtypes, shapes and places. Its `__metadata__` has the strings, and as `crc32` the checksum
-of the data behind it.
+A file begins with the length of its header, eight bytes, and the header, a JSON object of the
+arrays' dtypes, shapes and places, with a few strings as `__metadata__`; the arrays follow without a
+gap. Written here and not by the library of that name, whose writer takes arrays that are not
+contiguous for others, knows no float8, and loses the `errno` of a full disk.
 """
 
 import json
 import math
 import os
 import struct
-import zlib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from tfplaybook._files import REMEDY
-
-_METADATA = "__metadata__"
-_CODES = {
+METADATA = "__metadata__"
+CODES = {
     "bool": "BOOL",
     "uint8": "U8",
     "int8": "I8",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
     "uint16": "U16",
     "int16": "I16",
     "float16": "F16",
+    "bfloat16": "BF16",
     "uint32": "U32",
     "int32": "I32",
     "float32": "F32",
     "uint64": "U64",
     "int64": "I64",
     "float64": "F64",
+    "complex64": "C64",
 }
-_DTYPES = {code: np.dtype(name) for name, code in _CODES.items()}
 
 
-def replace_arrays(
-    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
-) -> None:
-    """Write the file so that `path` holds either the old or the new content, never a part.
+def check_arrays(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise `TypeError` or `ValueError` unless each array can be written as it is."""
+    for name, array in arrays.items():
+        if not isinstance(name, str) or name == METADATA:
+            raise ValueError(
+                f"The names of `arrays` must be strings other than {METADATA!r}. "
+                f"Received: {name!r}."
+            )
+        if not isinstance(array, np.ndarray):
+            raise TypeError(
+                f"`arrays` must hold NumPy arrays. Received for {name!r}: {type(array).__name__}."
+            )
+        if array.dtype.name not in CODES or not array.dtype.isnative:
+            raise TypeError(
+                f"`arrays` must have dtypes of the safetensors format: {', '.join(CODES)}. "
+                f"Received for {name!r}: {array.dtype!r}."
+            )
 
-    A dtype that NumPy does not have, such as bfloat16, is written as float32.
+
+def in_order(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Return the names in the order of the data: the largest items first, so that all align."""
+    return sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+
+
+def encode_header(
+    arrays: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """Return how a file begins: length of the header, header.
+
+    Args:
+        arrays: Name to NumPy dtype by name and shape, in the order of the data.
+        metadata: Strings to keep beside the arrays.
     """
-    # The largest items first, so that each array of the file is aligned.
-    plain = {name: _plain(array) for name, array in arrays.items()}
-    names = sorted(plain, key=lambda name: (-plain[name].itemsize, name))
-    entries: dict[str, Any] = {}
-    offset = checksum = 0
-    for name in names:
-        array, start = plain[name], offset
-        offset += array.nbytes
-        checksum = zlib.crc32(_bytes_of(array), checksum)
-        entries[name] = {
-            "dtype": _CODES[array.dtype.name],
-            "shape": array.shape,
-            "data_offsets": (start, offset),
-        }
-    header = {_METADATA: {**metadata, "crc32": f"{checksum:08x}"}, **entries}
-    text = json.dumps(header, separators=(",", ":")).encode()
+    entries: dict[str, Any] = {} if metadata is None else {METADATA: dict(metadata)}
+    offset = 0
+    for name, (dtype, shape) in arrays.items():
+        end = offset + size_in_bytes(dtype, shape)
+        entries[name] = {"dtype": CODES[dtype], "shape": shape, "data_offsets": (offset, end)}
+        offset = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
-            for name in names:
-                file.write(_bytes_of(plain[name]))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    return struct.pack("<Q", len(text)) + text
 
 
-def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the arrays and the strings of a file, verified.
+def read_header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read what describes the arrays, and the metadata; `file` then is at the first array.
+
+    Nothing of the two is verified but that they are JSON objects.
 
     Raises:
-        ValueError: The file is damaged, or `replace_arrays` did not write it.
-        FileNotFoundError: There is no such file.
+        ValueError: The header is not whole, or no JSON object.
     """
-    data = path.read_bytes()
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(8)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+    if len(start) < 8 or length > size - 8:
+        raise ValueError(f"its header would be {length} bytes long, and the file has {size}.")
     try:
-        return _parse(data)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error} {REMEDY}") from error
+        entries = json.loads(file.read(length))
+        metadata = entries.pop(METADATA, {})
+        return dict(entries), dict(metadata)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("its header is no JSON object.") from error
 
 
-def _parse(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    if len(data) < 8 or (length := struct.unpack("<Q", data[:8])[0]) > len(data) - 8:
-        raise ValueError("its header is not whole.")
-    header = json.loads(data[8 : 8 + length].decode())
-    metadata = header.pop(_METADATA)
-    content = memoryview(data)[8 + length :]
-    if f"{zlib.crc32(content):08x}" != metadata.pop("crc32"):
-        raise ValueError("its data does not match its checksum.")
-    arrays = {}
-    for name, entry in header.items():
-        dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
-        start, end = entry["data_offsets"]
-        if (
-            not 0 <= start <= end <= len(content)
-            or end - start != math.prod(shape) * dtype.itemsize
-        ):
-            raise ValueError(f"the array {name!r} does not fit its shape.")
-        arrays[name] = np.frombuffer(content[start:end], dtype).reshape(shape).copy()
-    return arrays, {str(name): str(text) for name, text in metadata.items()}
+def dtype_of(name: str) -> np.dtype:
+    """Return the NumPy dtype of that name, of which some are made by `ml_dtypes`."""
+    import ml_dtypes
+
+    return np.dtype(getattr(ml_dtypes, name, name))
 
 
-def _bytes_of(array: np.ndarray) -> memoryview:
+def size_in_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    """Return the size of an array in bytes."""
+    return math.prod(shape) * dtype_of(dtype).itemsize
+
+
+def bytes_of(array: np.ndarray) -> memoryview:
+    """Return the memory of a contiguous array; the buffer protocol does not know bfloat16."""
     return array.reshape(-1).view(np.uint8).data
-
-
-def _plain(array: np.ndarray) -> np.ndarray:
-    array = np.ascontiguousarray(array) if array.ndim else array
-    return array if array.dtype.name in _CODES else array.astype("float32")
