@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from pipelines._graph_digest import GraphDigest
 from pipelines._map import STATEFUL_OPS
 
-# The fingerprint of a dataset covers its graph and its constants. It differs from process to
-# process with a Python function, and does not cover what a variable or a table holds.
+# The digest of a dataset covers its graph and its constants, not what a Python function does and
+# what a variable or a table holds.
 _PYTHON_OPS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 # A variable that is only read is assigned once in the graph, its own value.
 _RANDOM_OPS = STATEFUL_OPS - {"AssignVariableOp"}
@@ -41,13 +42,14 @@ def files_fingerprint(paths: Iterable[str]) -> list[str]:
 
 
 def dataset_fingerprint(dataset: tf.data.Dataset, *, version: str) -> list[str]:
-    """Return the fingerprint of `dataset`, or as much of it as is the same in every process.
+    """Return the digest of the operations and constants of `dataset`.
 
     Raises:
         ValueError: If the elements are random, or depend on something that the fingerprint does
             not cover and `version` is empty.
     """
-    ops = _ops(dataset)
+    graph = GraphDigest(dataset)
+    ops = graph.ops
     random = sorted(op for op in ops if op in _RANDOM_OPS or op.startswith(_RANDOM_DATASETS))
     if random:
         raise ValueError(
@@ -62,7 +64,7 @@ def dataset_fingerprint(dataset: tf.data.Dataset, *, version: str) -> list[str]:
             f"function does or a variable or table holds; this runs the operations {uncovered}. "
             "Pass `version`, a text of your own, and change it whenever these change."
         )
-    return ["Python"] if ops & _PYTHON_OPS else [str(int(dataset.fingerprint()))]
+    return [graph.hexdigest()]
 
 
 def function_fingerprint(
@@ -98,14 +100,3 @@ def _digest(tensor: tf.Tensor) -> str:
     else:
         digest.update(np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def _ops(dataset: tf.data.Dataset) -> set[str]:
-    serialised = tf.raw_ops.DatasetToGraphV2(
-        input_dataset=tf.data.experimental.to_variant(dataset),
-        external_state_policy=1,  # ignore it, without a warning
-        strip_device_assignment=True,
-    )
-    graph = tf.compat.v1.GraphDef.FromString(serialised.numpy())
-    functions = (node for function in graph.library.function for node in function.node_def)
-    return {node.op for node in [*graph.node, *functions]}

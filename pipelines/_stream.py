@@ -197,7 +197,7 @@ class DatasetStream:
         return self.dataset.skip(start).take(stop - start)
 
     def fingerprint(self, *, version: str) -> list[str]:
-        """Return the fingerprint of the dataset."""
+        """Return the fingerprint of the dataset's operations and constants."""
         return dataset_fingerprint(self.dataset, version=version)
 
     def epoch(self, order: Order, epoch: tf.Tensor, *, deterministic: bool) -> tf.data.Dataset:
