@@ -18,6 +18,9 @@ from pipelines._jpeg import decode_and_random_crop as decode_and_random_crop
 from pipelines._jpeg import decode_and_random_resized_crop as decode_and_random_resized_crop
 from pipelines._offline import cache_offline as cache_offline
 from pipelines._records import TFRecordFiles as TFRecordFiles
+from pipelines._service import Service as Service
+from pipelines._service import serve as serve
+from pipelines._service import through_service as through_service
 from pipelines._tfds import open_tfds as open_tfds
 from pipelines._training import TrainingPipeline as TrainingPipeline
 from pipelines._training import training_pipeline as training_pipeline
