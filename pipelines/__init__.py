@@ -20,6 +20,7 @@ from pipelines._offline import cache_offline as cache_offline
 from pipelines._records import TFRecordFiles as TFRecordFiles
 from pipelines._service import Service as Service
 from pipelines._service import serve as serve
+from pipelines._service import serve_workers as serve_workers
 from pipelines._service import through_service as through_service
 from pipelines._tfds import open_tfds as open_tfds
 from pipelines._training import TrainingPipeline as TrainingPipeline

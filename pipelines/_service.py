@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Literal
 
@@ -18,31 +19,29 @@ _POLICIES = {
 
 
 class Service:
-    """A dispatcher and workers of the tf.data service in this process.
+    """Servers of the tf.data service in this process.
 
-    `serve` makes it; its constructor is not for users. It is a context manager that stops them.
+    `serve` and `serve_workers` make it; its constructor is not for users. It is a context manager
+    that stops the servers.
+
+    Args:
+        address: The dispatcher.
+        servers: The servers, in the order in which they are stopped.
     """
 
-    def __init__(self, work_dir: str, *, port: int, workers: int) -> None:
-        service = tf.data.experimental.service
-        self._dispatcher = service.DispatchServer(
-            service.DispatcherConfig(port=port, work_dir=work_dir, fault_tolerant_mode=True)
-        )
-        self._workers = [
-            service.WorkerServer(service.WorkerConfig(dispatcher_address=self.address))
-            for _ in range(workers)
-        ]
+    def __init__(self, address: str, servers: Sequence[Any]) -> None:
+        self._address = address
+        self._servers = servers
 
     @property
     def address(self) -> str:
         """The dispatcher as "host:port", for `through_service`."""
-        return self._dispatcher.target.partition("://")[2]
+        return self._address
 
     def stop(self) -> None:
-        """Stop the workers, then the dispatcher."""
-        # The servers have no public way to stop.
-        for server in [*self._workers, self._dispatcher]:
-            server._stop()
+        """Stop the workers, then the dispatcher if it is one of this process."""
+        for server in self._servers:
+            server._stop()  # there is no public way
 
     def __enter__(self) -> "Service":
         return self
@@ -81,7 +80,42 @@ def serve(work_dir: str | os.PathLike[str], *, port: int = 0, workers: int = 1) 
     """
     port = check_count("port", port, minimum=0, maximum=65_535)
     workers = check_count("workers", workers, minimum=0)
-    return Service(os.fspath(work_dir), port=port, workers=workers)
+    service = tf.data.experimental.service
+    dispatcher = service.DispatchServer(
+        service.DispatcherConfig(port=port, work_dir=os.fspath(work_dir), fault_tolerant_mode=True)
+    )
+    address = dispatcher.target.partition("://")[2]
+    return Service(address, [*_start_workers(address, workers, "localhost"), dispatcher])
+
+
+def serve_workers(dispatcher: str, *, workers: int = 1, host: str = "localhost") -> Service:
+    """Start workers of the tf.data service in this process, for a dispatcher in another.
+
+    See the warning at `serve`.
+
+    Args:
+        dispatcher: The dispatcher, "host:port".
+        workers: Workers in this process, at least 1.
+        host: Name by which consumers reach this machine.
+
+    Returns:
+        The running workers; stop them with `stop()`, or use them in a `with` statement.
+
+    Raises:
+        ValueError: If an argument is not as described.
+        ConnectionError: At once, if nothing listens at `dispatcher`.
+
+    The playbook's I9 (tf.data service).
+    """
+    workers = check_count("workers", workers, minimum=1)
+    _check_address(dispatcher)
+    return Service(dispatcher, _start_workers(dispatcher, workers, host))
+
+
+def _start_workers(dispatcher: str, count: int, host: str) -> list[Any]:
+    service = tf.data.experimental.service
+    config = service.WorkerConfig(dispatcher_address=dispatcher, worker_address=f"{host}:%port%")
+    return [service.WorkerServer(config) for _ in range(count)]
 
 
 def through_service(

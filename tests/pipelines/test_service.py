@@ -1,7 +1,11 @@
 """The tf.data service with a real dispatcher and real workers."""
 
 import collections
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,3 +67,38 @@ def test_bad_ports_and_workers(tmp_path):
         pipelines.serve(tmp_path, port=65_536)
     with pytest.raises(ValueError, match="`workers` must be"):
         pipelines.serve(tmp_path, workers=-1)
+
+
+def start_dispatcher(work_dir, port):
+    """Start a dispatcher in a process of its own; return the process and the address."""
+    code = (
+        "import sys, threading, pipelines\n"
+        "service = pipelines.serve(sys.argv[1], port=int(sys.argv[2]), workers=0)\n"
+        "print(service.address, flush=True)\n"
+        "threading.Event().wait()\n"
+    )
+    root = str(Path(__file__).parents[2])
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, work_dir, str(port)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": root},
+    )
+    return child, child.stdout.readline().strip()
+
+
+def test_a_dispatcher_that_is_killed_and_restarted_loses_nothing(tmp_path):
+    first, address = start_dispatcher(tmp_path, 0)
+    with first, pipelines.serve_workers(address, workers=2):
+        through = pipelines.through_service(
+            tf.data.Dataset.range(4000), address, mode="at_most_once"
+        )
+        numbers = iter(through)
+        read = [int(next(numbers)) for _ in range(100)]
+        first.kill()
+        first.wait()
+        second, _ = start_dispatcher(tmp_path, int(address.rpartition(":")[2]))
+        with second:
+            read += [int(number) for number in numbers]
+            second.kill()
+    assert sorted(read) == list(range(4000))
