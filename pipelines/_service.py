@@ -137,9 +137,11 @@ def through_service(
 
             - "at_most_once": the workers share the elements of the dataset's source out among
               them. Each element comes once in a pass; if a worker is lost, those that it had are
-              missing, and the pass may wait for it for minutes.
+              missing.
             - "every_worker_all": each worker gives the whole dataset, so that with W workers each
               element comes W times in a pass; a worker that is restarted begins again.
+
+            In both, a pass that loses a worker may wait for it for minutes before it goes on.
 
     Raises:
         ValueError: If an argument is not as described.
