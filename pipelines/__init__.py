@@ -7,6 +7,7 @@ as `compile(weighted_metrics=[...])`. Both are `tf.data.Dataset`s, so `keras.Mod
 """
 
 from pipelines._array_records import ArrayRecordFiles as ArrayRecordFiles
+from pipelines._cache import OfflineCache as OfflineCache
 from pipelines._describe import describe as describe
 from pipelines._evaluation import EvaluationPipeline as EvaluationPipeline
 from pipelines._evaluation import evaluation_pipeline as evaluation_pipeline
@@ -15,7 +16,12 @@ from pipelines._images import ImageFolders as ImageFolders
 from pipelines._jpeg import decode_and_center_crop as decode_and_center_crop
 from pipelines._jpeg import decode_and_random_crop as decode_and_random_crop
 from pipelines._jpeg import decode_and_random_resized_crop as decode_and_random_resized_crop
+from pipelines._offline import cache_offline as cache_offline
 from pipelines._records import TFRecordFiles as TFRecordFiles
+from pipelines._service import Service as Service
+from pipelines._service import serve as serve
+from pipelines._service import serve_workers as serve_workers
+from pipelines._service import through_service as through_service
 from pipelines._tfds import open_tfds as open_tfds
 from pipelines._training import TrainingPipeline as TrainingPipeline
 from pipelines._training import training_pipeline as training_pipeline

@@ -13,6 +13,7 @@ import tensorflow as tf
 from pipelines._dataset import readable_size
 from pipelines._features import record_parser
 from pipelines._files import Paths, find_files
+from pipelines._fingerprint import files_fingerprint
 from pipelines._record_index import Run
 from pipelines._sources import IndexedSource
 
@@ -114,6 +115,11 @@ class _Readers:
                 f"{self.num_records:,} records of {len(set(self._paths)):,} ArrayRecord files "
                 f"({readable_size(size)})"
             ),
+            contents=lambda: [
+                *map(str, self._skips),
+                *map(str, self._firsts),
+                *files_fingerprint(self._paths),
+            ],
             parse=parse,
         )
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from pipelines._checks import check_flag
 from pipelines._dataset import readable_size
+from pipelines._fingerprint import files_fingerprint
 from pipelines._sources import IndexedSource
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -109,6 +110,7 @@ class ImageFolders:
             fetch=lambda indices: (tf.gather(paths, indices), tf.gather(labels, indices)),
             raw_spec=(tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)),
             where=f"{len(found):,} image files ({size}) of {len(names):,} classes",
+            contents=lambda: files_fingerprint(path for path, _, _ in found),
             parse=self._read,
         )
 

@@ -11,7 +11,7 @@ from pipelines._dataset import Stage
 
 # Ops whose result depends on state outside the example: the global generator, a
 # `tf.random.Generator`, the `SeedGenerator` of a Keras layer.
-_STATEFUL_OPS = frozenset(
+STATEFUL_OPS = frozenset(
     {
         "AssignAddVariableOp",
         "AssignSubVariableOp",
@@ -66,9 +66,9 @@ class ExampleMap:
         self.function = function
         if seed is not None and seed.default is inspect.Parameter.empty and not training:
             raise ValueError(
-                f"`map` must not need a seed in evaluation, where nothing is random. Received "
-                f"{self.name!r} with a required `seed`. Give it the default `seed=None` and "
-                "augment only when there is a seed, or pass a function without augmentation."
+                f"`map` must not need a seed in evaluation or in a cache, where nothing is random. "
+                f"Received {self.name!r} with a required `seed`. Give it the default `seed=None` "
+                "and augment only when there is a seed, or pass a function without augmentation."
             )
         self._check(element_spec)
 
@@ -100,7 +100,7 @@ class ExampleMap:
             ) from error
         graph = traced.graph.as_graph_def()
         nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
-        stateful = sorted({node.op for node in nodes} & _STATEFUL_OPS)
+        stateful = sorted({node.op for node in nodes} & STATEFUL_OPS)
         if stateful:
             raise ValueError(
                 f"`map` must depend on the example and its seed alone, so that a run can be "

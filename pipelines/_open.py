@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from pipelines._array_records import ArrayRecordFiles
+from pipelines._cache import OfflineCache
 from pipelines._images import ImageFolders
 from pipelines._records import TFRecordFiles
 from pipelines._sources import Source, array_source, example_spec, in_memory, select_features
@@ -56,14 +57,14 @@ def open_source(
     if opened.num_examples == 0:
         raise ValueError("`source` is empty; at least one example is needed.")
     # A user's dataset is read anew each epoch, since it may change, and images vary in size.
-    of_records = isinstance(source, TFRecordFiles | ArrayRecordFiles)
+    of_records = isinstance(source, TFRecordFiles | ArrayRecordFiles | OfflineCache)
     return _cached(opened, cache_bytes) if of_records or builder is not None else opened
 
 
 def _open_other(source: Any, keep: Sequence[str] | None, shuffle_buffer_size: int) -> Source:
     if isinstance(source, ImageFolders | ArrayRecordFiles):
         return source.open(keep)
-    if isinstance(source, TFRecordFiles):
+    if isinstance(source, TFRecordFiles | OfflineCache):
         return StreamSource(source.open(keep), shuffle_buffer_size)
     if isinstance(source, tuple | Mapping):
         return array_source(select_features(source, keep))
@@ -73,8 +74,9 @@ def _open_other(source: Any, keep: Sequence[str] | None, shuffle_buffer_size: in
         raise ValueError(
             "`source` must be a tuple of arrays such as (x, y), a dictionary of arrays, a finite "
             "tf.data.Dataset of single examples or a function that returns one, a TFDS builder or "
-            "name, or one of `TFRecordFiles`, `ArrayRecordFiles` and `ImageFolders`. Received an "
-            f"object of type {type(source).__name__}{returned}."
+            "name, what `cache_offline` returned, or one of `TFRecordFiles`, `ArrayRecordFiles` "
+            "and `ImageFolders`. Received an object of type "
+            f"{type(source).__name__}{returned}."
         )
     num_examples = _known_length(dataset)
     if keep is not None:
@@ -85,7 +87,7 @@ def _open_other(source: Any, keep: Sequence[str] | None, shuffle_buffer_size: in
 
 def _cached(source: Source, cache_bytes: int) -> Source:
     """Return `source`, held in memory if it is small: parsed, or else as raw records."""
-    decoded = _decoded_bytes(example_spec(source), source.num_examples)
+    decoded = decoded_bytes(example_spec(source), source.num_examples)
     if decoded is not None and 0 < decoded <= cache_bytes:
         return in_memory(source, parsed=True)
     raw = source.stream.num_bytes if isinstance(source, StreamSource) else None
@@ -110,7 +112,7 @@ def _known_length(dataset: tf.data.Dataset) -> int:
     return cardinality
 
 
-def _decoded_bytes(element_spec: Any, num_examples: int) -> int | None:
+def decoded_bytes(element_spec: Any, num_examples: int) -> int | None:
     """Bytes of the whole set in memory; None when examples vary in size or hold strings."""
     leaves = tf.nest.flatten(element_spec)
     for leaf in leaves:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from pipelines._dataset import Stage, readable_size
 from pipelines._features import record_parser
 from pipelines._files import Paths, exact_glob, find_files
+from pipelines._fingerprint import files_fingerprint
 from pipelines._host import Host, share
 from pipelines._order import Order, permute
 from pipelines._record_index import (
@@ -122,12 +123,14 @@ class RecordStream:
         parse: From a record to an example.
         compression: Of the files.
         num_corrupt: Corrupt records that were left out.
+        remedy: What to do about a corrupt record; ends the error message.
     """
 
     runs: tuple[Run, ...]
     parse: Callable[[Any], Any]
     compression: str = ""
     num_corrupt: int = 0
+    remedy: str = "Write the file again, or pass `skip_corrupt=True`."
 
     @property
     def num_examples(self) -> int:
@@ -158,6 +161,13 @@ class RecordStream:
         return self._columns(self._cut(start, stop)).flat_map(
             lambda *columns: self._read(*columns).map(lambda _, record: record)
         )
+
+    def fingerprint(self, *, version: str) -> list[str]:
+        """Return the files, and which of their records are read."""
+        return [
+            *(f"{run.byte_offset} {run.skip} {run.take}" for run in self.runs),
+            *files_fingerprint(self.paths),
+        ]
 
     def epoch(self, order: Order, epoch: tf.Tensor, *, deterministic: bool) -> tf.data.Dataset:
         """Return the (index, record) pairs of `order.host`, from many files in turn."""
@@ -283,7 +293,8 @@ class RecordStream:
             parts += ["at byte ", at_byte] if not self.compression else ["of a compressed file"]
             parts += [
                 ", cannot be read: it is corrupt, or the file is shorter than it was or than "
-                "`lengths` states. Write the file again, or pass `skip_corrupt=True`."
+                "`lengths` states. ",
+                self.remedy,
             ]
             _fail_unless(tf.constant(False), parts)
             return tf.constant("")

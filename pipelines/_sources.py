@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines._dataset import Stage, readable_size
+from pipelines._fingerprint import tensors_fingerprint
 from pipelines._host import Host
 from pipelines._order import LARGEST_STEP, Order, epoch_word, when_iterated
 
@@ -39,6 +40,9 @@ class Source(Protocol):
 
     def in_order(self, start: int, stop: int) -> tf.data.Dataset:
         """Return the raw examples [start, stop) once, in the set's own order."""
+
+    def fingerprint(self, *, version: str) -> list[str]:
+        """Return texts that change when the raw examples may; `version` is the user's own."""
 
     def endless(
         self, order: Order, start_step: tf.Variable, *, deterministic: bool
@@ -90,13 +94,19 @@ class IndexedSource:
         raw_spec: Structure of `tf.TensorSpec` of one raw example.
         parse: From a raw example to an example.
         where: Where the examples are and how large they are, for `describe`.
+        contents: Returns texts that change when the raw examples may.
     """
 
     num_examples: int
     fetch: Callable[[tf.Tensor], Any]
     raw_spec: Any
     where: str
+    contents: Callable[[], list[str]]
     parse: Callable[[Any], Any] = identity
+
+    def fingerprint(self, *, version: str) -> list[str]:
+        """Return texts that change when the raw examples may."""
+        return self.contents()
 
     def steps_per_epoch(self, batch_size: int, host: Host) -> int:
         """Return the steps that every one of the hosts makes per epoch."""
@@ -140,6 +150,7 @@ class IndexedSource:
             num_examples=len(indices),
             fetch=lambda places: self.fetch(tf.gather(chosen, places)),
             where=f"{len(indices):,} of {self.where}",
+            contents=lambda: [*self.contents(), *tensors_fingerprint([chosen])],
         )
 
     def describe(self) -> Stage:
@@ -197,6 +208,7 @@ def array_source(arrays: Any) -> IndexedSource:
             lambda leaf: tf.TensorSpec(leaf.shape[1:], leaf.dtype), tensors
         ),
         where=f"{num_examples:,} examples in memory ({readable_size(_num_bytes(leaves))})",
+        contents=lambda: tensors_fingerprint(leaves),
     )
 
 

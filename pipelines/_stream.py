@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from pipelines._dataset import Stage, readable_size
+from pipelines._fingerprint import dataset_fingerprint
 from pipelines._host import Host
 from pipelines._order import LARGEST_STEP, Order, epoch_word, epoch_words, when_iterated
 from pipelines._sources import identity
@@ -36,6 +37,9 @@ class Stream(Protocol):
 
     def in_order(self, start: int, stop: int) -> tf.data.Dataset:
         """Return the raw examples [start, stop)."""
+
+    def fingerprint(self, *, version: str) -> list[str]:
+        """Return texts that change when the raw examples may; `version` is the user's own."""
 
     def epoch(self, order: Order, epoch: tf.Tensor, *, deterministic: bool) -> tf.data.Dataset:
         """Return the (index, raw example) pairs of `order.host` in `epoch`, not yet shuffled."""
@@ -83,6 +87,10 @@ class StreamSource:
         return self.stream.in_order(start, stop).apply(
             tf.data.experimental.assert_cardinality(stop - start)
         )
+
+    def fingerprint(self, *, version: str) -> list[str]:
+        """Return texts that change when the raw examples may."""
+        return self.stream.fingerprint(version=version)
 
     def endless(
         self, order: Order, start_step: tf.Variable, *, deterministic: bool
@@ -187,6 +195,10 @@ class DatasetStream:
         if (start, stop) == (0, self.num_examples):
             return self.dataset
         return self.dataset.skip(start).take(stop - start)
+
+    def fingerprint(self, *, version: str) -> list[str]:
+        """Return the fingerprint of the dataset's operations and constants."""
+        return dataset_fingerprint(self.dataset, version=version)
 
     def epoch(self, order: Order, epoch: tf.Tensor, *, deterministic: bool) -> tf.data.Dataset:
         """Return the (index, example) pairs of `order.host`."""

@@ -213,6 +213,7 @@ def training_pipeline(
               or a nested structure of such arrays;
             - a dictionary of such arrays;
             - `TFRecordFiles`, `ArrayRecordFiles` or `ImageFolders`;
+            - what `cache_offline` returned;
             - a finite `tf.data.Dataset` of single examples with known cardinality, or a function
               without arguments that returns one;
             - a prepared TFDS builder, or the name of a TFDS data set.
