@@ -4,7 +4,8 @@ import keras
 import keras_tuner as kt
 import pytest
 
-from tfplaybook.search._objective import ObjectiveHistory, resolve_objective, unknown_objective
+from tfplaybook.search._objective import resolve_objective, unknown_objective
+from tfplaybook.search._objective_history import ObjectiveHistory
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,18 @@ from tfplaybook import _keras, _keras_tuner
 from tfplaybook._arguments import check_count
 from tfplaybook._keras_tuner import Trial
 from tfplaybook.runs import RunRecorder
-from tfplaybook.search._objective import ObjectiveHistory, unknown_objective
+from tfplaybook.search._objective import unknown_objective
+from tfplaybook.search._objective_history import ObjectiveHistory
 from tfplaybook.search._oracle import QuasiRandomOracle
 from tfplaybook.search._outcome import failure_report, has_failed
 from tfplaybook.search._progress import progress_line
 from tfplaybook.search._roles import Roles
 from tfplaybook.search._trial_files import INFEASIBLE, execution_folder, trial_folder
 from tfplaybook.search._values import Value
+
+
+class _PreemptedError(BaseException):
+    """Ends a search as an interrupt does, and is no exception of a trial."""
 
 
 class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
@@ -196,9 +201,13 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
             )
         shown = contextlib.nullcontext() if self._fit_verbose else _keras_tuner.without_tracebacks()
         had_trials = self.remaining_trials > 0
-        with shown:
+        with shown, contextlib.suppress(_PreemptedError):
             super().search(*fit_args, **fit_kwargs)
-        if had_trials and self.oracle.num_points < self.oracle.max_trials:
+        if (
+            had_trials
+            and not self.remaining_trials
+            and self.oracle.num_points < self.oracle.max_trials
+        ):
             self._say(self._exhausted())
         trials = [self.oracle.trials[trial_id] for trial_id in self.oracle.end_order]
         if trials and all(map(has_failed, trials)):
@@ -215,27 +224,25 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         results = []
         for execution in range(self.executions_per_trial):
             seed = self._seed(trial, execution)
+            values = trial.hyperparameters.values
             watched = ObjectiveHistory(
-                self.oracle.objective, divergence_threshold=self.oracle.divergence_threshold
+                self.oracle.objective,
+                divergence_threshold=self.oracle.divergence_threshold,
+                values=values,
             )
             directory = self.run_directory(trial, execution)
-            result = self.execute(
-                trial,
-                execution,
-                *args,
-                seed=seed,
-                callbacks=[
-                    *_copied(callbacks, directory),
-                    RunRecorder(
-                        directory,
-                        configuration=trial.hyperparameters.values,
-                        seed=seed,
-                    ),
-                    watched,
-                    checkpoint,
-                ],
-                **kwargs,
-            )
+            recorder = RunRecorder(directory, configuration=values, seed=seed)
+            with _copied(callbacks, directory) as copied:
+                result = self.execute(
+                    trial,
+                    execution,
+                    *args,
+                    seed=seed,
+                    callbacks=[*copied, recorder, watched, checkpoint],
+                    **kwargs,
+                )
+            if any(getattr(callback, "preempted", False) for callback in copied):
+                raise _PreemptedError
             if watched.divergence:
                 trial.message = f"{INFEASIBLE} {watched.divergence}"
                 return {self.oracle.objective.name: math.nan}
@@ -354,10 +361,11 @@ def _check_callbacks(callbacks: Any) -> None:
             )
 
 
+@contextlib.contextmanager
 def _copied(
     callbacks: list[keras.callbacks.Callback], directory: Path
-) -> list[keras.callbacks.Callback]:
-    """Return copies for one execution; ours learn its directory if they write into one."""
+) -> Iterator[list[keras.callbacks.Callback]]:
+    """Lend copies to one execution; ours learn its directory and its end, if they want to."""
     try:
         # All at once: callbacks that refer to each other still do.
         copied = copy.deepcopy(callbacks)
@@ -367,10 +375,16 @@ def _copied(
             f"Received: {callbacks!r} ({error}). A callback that holds a dataset, a lock or a file "
             "should open it in `on_train_begin`."
         ) from error
-    for callback in copied:
-        if isinstance(callback, _keras.Callback) and hasattr(callback, "for_execution"):
+    ours = [callback for callback in copied if isinstance(callback, _keras.Callback)]
+    for callback in ours:
+        if hasattr(callback, "for_execution"):
             callback.for_execution(directory)
-    return copied
+    try:
+        yield copied
+    finally:
+        for callback in ours:
+            if hasattr(callback, "end_execution"):
+                callback.end_execution()
 
 
 def _check_directory(directory: str | os.PathLike[str], project_name: str) -> None:
