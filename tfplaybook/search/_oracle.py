@@ -301,7 +301,12 @@ class QuasiRandomOracle(kt.Oracle):
         """Return how many trials have not ended, or have failed and are to be run again."""
         if not self.hyperparameters.space:
             return self.max_trials
-        return len(set(range(self.num_points)) - self._ended())
+        ended = {
+            int(trial_id)
+            for trial_id, trial in self.trials.items()
+            if has_ended(trial) and not self._queue.is_to_run_again(trial_id)
+        }
+        return len(set(range(self.num_points)) - ended)
 
     def retry_failed_trials(self) -> None:
         """Have the trials that failed run once more, after all others; infeasible ones stay."""
@@ -343,13 +348,6 @@ class QuasiRandomOracle(kt.Oracle):
             for values in asked:
                 self.enqueue(values)
             self.retry_failed_trials()
-
-    def _ended(self) -> set[int]:
-        return {
-            int(trial_id)
-            for trial_id, trial in self.trials.items()
-            if has_ended(trial) and not self._queue.is_to_run_again(trial_id)
-        }
 
     def _begin(self) -> None:
         """Go on with the study on disk, or start one with the search space as it is now."""

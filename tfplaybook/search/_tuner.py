@@ -1,12 +1,11 @@
 """`QuasiRandomSearch`: train a model at every point of a quasi-random sequence."""
 
 import contextlib
-import copy
 import inspect
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tfplaybook import _keras, _keras_tuner
 from tfplaybook._arguments import check_count
 from tfplaybook._keras_tuner import Trial
 from tfplaybook.runs import RunRecorder
+from tfplaybook.search._execution_callbacks import check_callbacks, copies_for
 from tfplaybook.search._objective import unknown_objective
 from tfplaybook.search._objective_history import ObjectiveHistory
 from tfplaybook.search._oracle import QuasiRandomOracle
@@ -188,7 +188,7 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         """
         if verbose not in ("auto", 0, 1, 2):
             raise ValueError(f'`verbose` must be "auto", 0, 1 or 2. Received: {verbose!r}.')
-        _check_callbacks(fit_kwargs.get("callbacks"))
+        check_callbacks(fit_kwargs.get("callbacks"))
         self._progress = rich.console.Console() if verbose == "auto" else None
         self._fit_verbose = self.oracle.verbose = 0 if verbose == "auto" else int(verbose)
         self.oracle.retry_failed_trials()
@@ -232,7 +232,7 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
             )
             directory = self.run_directory(trial, execution)
             recorder = RunRecorder(directory, configuration=values, seed=seed)
-            with _copied(callbacks, directory) as copied:
+            with copies_for(callbacks, directory) as copied:
                 result = self.execute(
                     trial,
                     execution,
@@ -334,57 +334,6 @@ def _empty(directory: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def _check_callbacks(callbacks: Any) -> None:
-    if callbacks is None:
-        return
-    if not isinstance(callbacks, list | tuple) or not all(
-        isinstance(callback, keras.callbacks.Callback) for callback in callbacks
-    ):
-        raise ValueError(
-            f"`callbacks` must be a list of `keras.callbacks.Callback`. Received: {callbacks!r}."
-        )
-    for callback in callbacks:
-        name = type(callback).__name__
-        if isinstance(callback, RunRecorder):
-            raise ValueError(
-                f"`callbacks` must do without {name}. Received one for {callback.directory}: every "
-                "trial would write there. Leave it out: the search records each execution in "
-                "`trial_<id>/execution_<k>/`."
-            )
-        if isinstance(callback, _keras.Callback) and getattr(callback, "log_dir", None) is not None:
-            raise ValueError(
-                f"`callbacks` must not write into one directory for all trials. Received: {name} "
-                f"with log_dir={str(callback.log_dir)!r}. Leave `log_dir` out: its numbers go to "
-                "the records of each execution."
-            )
-
-
-@contextlib.contextmanager
-def _copied(
-    callbacks: list[keras.callbacks.Callback], directory: Path
-) -> Iterator[list[keras.callbacks.Callback]]:
-    """Lend copies to one execution; ours learn its directory and its end, if they want to."""
-    try:
-        # All at once: callbacks that refer to each other still do.
-        copied = copy.deepcopy(callbacks)
-    except Exception as error:
-        raise kt.errors.FatalValueError(
-            "`callbacks` must be deep-copyable, since every execution trains with its own copy. "
-            f"Received: {callbacks!r} ({error}). A callback that holds a dataset, a lock or a file "
-            "should open it in `on_train_begin`."
-        ) from error
-    ours = [callback for callback in copied if isinstance(callback, _keras.Callback)]
-    for callback in ours:
-        if hasattr(callback, "for_execution"):
-            callback.for_execution(directory)
-    try:
-        yield copied
-    finally:
-        for callback in ours:
-            if hasattr(callback, "end_execution"):
-                callback.end_execution()
 
 
 def _check_directory(directory: str | os.PathLike[str], project_name: str) -> None:
