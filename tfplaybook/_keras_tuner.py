@@ -6,12 +6,13 @@ here too.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import keras_tuner as kt
+import numpy as np
 from keras_tuner.engine.hyperparameters import Boolean as Boolean
 from keras_tuner.engine.hyperparameters import Choice as Choice
 from keras_tuner.engine.hyperparameters import Fixed as Fixed
@@ -22,6 +23,8 @@ from keras_tuner.engine.trial import Trial as Trial
 from keras_tuner.engine.trial import TrialStatus as TrialStatus
 from keras_tuner.src import config
 from keras_tuner.src.engine import tuner_utils
+
+from tfplaybook import _keras, _keras_state
 
 PRIVATE_PARTS: tuple[tuple[Any, str], ...] = (
     (kt.Oracle, "_project_dir"),
@@ -118,6 +121,24 @@ def _can_take(hyperparameter: HyperParameter, value: Any) -> bool:
     return not hasattr(hyperparameter, "values") or value in hyperparameter.values
 
 
+class BestEpochWeights(tuner_utils.SaveBestEpoch, _keras.Callback):
+    """Keep the weights of the best epoch, which `load_model` reads.
+
+    A checkpoint of the training remembers how good they are, so that a training which goes on in
+    the middle replaces them by better ones only.
+    """
+
+    free_arguments = frozenset({"objective", "filepath"})
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return the best value so far."""
+        return {"best_value": np.array(self.best_value, "float64")}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a `state_dict`."""
+        self.best_value = float(state["best_value"])
+
+
 def project_directory(oracle: kt.Oracle) -> Path:
     """Return the directory of the oracle's project; it exists."""
     return Path(oracle._project_dir)
@@ -184,7 +205,7 @@ class ExecutionTuner(kt.Tuner):
 
     def best_epoch_checkpoint(self, trial: Trial) -> keras.callbacks.Callback:
         """Return the callback that keeps the weights which `load_model` reads."""
-        return tuner_utils.SaveBestEpoch(
+        return BestEpochWeights(
             objective=self.oracle.objective, filepath=self._get_checkpoint_fname(trial.trial_id)
         )
 
@@ -214,4 +235,7 @@ class ExecutionTuner(kt.Tuner):
         # Ahead of training, so that a hyperparameter which came too late costs no trial.
         if self._execution_trial is not None:
             self.oracle.update_space(hp, found_in=f"`build` of trial {self._execution_trial}")
+        elif model.built and getattr(model, "optimizer", None) is not None:
+            # For `load_model`: Keras warns about the state of an optimizer that is not built.
+            _keras_state.build_optimizer(model)
         return model

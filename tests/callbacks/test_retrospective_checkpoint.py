@@ -232,6 +232,17 @@ def test_a_run_that_was_stopped_early_has_ended(tmp_path):
     assert keras.ops.convert_to_numpy(model.optimizer.iterations) == 2 * STEPS
 
 
+def test_a_run_that_was_stopped_early_and_killed_right_after_has_ended(tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    train(tmp_path, callbacks=[Stop()])
+    (tmp_path / "checkpoints" / "finished.json").unlink()
+    train(tmp_path, callbacks=[Stop()])
+    assert max(steps(tmp_path)) == 2 * STEPS
+
+
 def test_the_next_fit_without_it_trains_from_epoch_0(tmp_path):
     model = make_model()
     train(tmp_path, interrupt=2)

@@ -14,7 +14,7 @@ import tfplaybook as pb
 
 SEARCH = """
 import os, random, signal, sys, threading
-import keras, numpy as np, tensorflow as tf, tfplaybook as pb
+import keras, numpy as np, pipelines, tensorflow as tf, tfplaybook as pb
 
 tf.config.experimental.enable_op_determinism()
 
@@ -26,24 +26,29 @@ def build_model(hp):
     model.compile(keras.optimizers.SGD(learning_rate), "mse")
     return model
 
-directory, delay = sys.argv[1], float(sys.argv[2])
+directory, delay, checkpoints = sys.argv[1], float(sys.argv[2]), sys.argv[3] == "True"
 if delay:
     timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL))
     timer.daemon = True
     timer.start()
 x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
+y = x.sum(1)
+train = pipelines.training_pipeline((x[:48], y[:48]), batch_size=8, seed=0)
+callbacks = [pb.callbacks.WarmupThenDecay(warmup_steps=6, update_freq="batch")]
+if checkpoints:
+    callbacks.append(pb.callbacks.RetrospectiveCheckpoint(monitor="val_loss", data=train))
 tuner = pb.search.QuasiRandomSearch(
     build_model, objective="val_loss", max_trials=6, seed=0, executions_per_trial=2,
     directory=directory, project_name="study")
-tuner.search(x, x.sum(1), validation_split=0.25, batch_size=8, epochs=4, verbose=0,
-             callbacks=[pb.callbacks.WarmupThenDecay(warmup_steps=6, update_freq="batch")])
+tuner.search(train, steps_per_epoch=6, epochs=4, validation_data=(x[48:], y[48:]), shuffle=False,
+             verbose=0, callbacks=callbacks)
 """
 
 
-def search(directory, delay=0.0):
+def search(directory, delay=0.0, *, checkpoints=False):
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", SEARCH, str(directory), str(delay)],
+        [sys.executable, "-c", SEARCH, str(directory), str(delay), str(checkpoints)],
         capture_output=True,
         text=True,
         check=False,
@@ -87,9 +92,10 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "kills", [3, pytest.param(100, marks=pytest.mark.soak)], ids=["short", "soak"]
+    "kills", [2, pytest.param(100, marks=pytest.mark.soak)], ids=["short", "soak"]
 )
-def test_kills_at_random_moments_change_nothing(kills, undisturbed, tmp_path):
+@pytest.mark.parametrize("checkpoints", [False, True], ids=["whole trials", "from checkpoints"])
+def test_kills_at_random_moments_change_nothing(checkpoints, kills, undisturbed, tmp_path):
     expected, seconds = undisturbed
     moments = random.Random(0)
     killed = studies = 0
@@ -98,7 +104,7 @@ def test_kills_at_random_moments_change_nothing(kills, undisturbed, tmp_path):
         finished = False
         while not finished:
             delay = moments.uniform(0.0, seconds) if killed < kills else 0.0
-            finished, _ = search(directory, delay)
+            finished, _ = search(directory, delay, checkpoints=checkpoints)
             killed += not finished
             for path in directory.glob("study/**/*.json"):
                 json.loads(path.read_text())

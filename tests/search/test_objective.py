@@ -2,9 +2,11 @@
 
 import keras
 import keras_tuner as kt
+import numpy as np
 import pytest
 
-from tfplaybook.search._objective import ObjectiveHistory, resolve_objective, unknown_objective
+from tfplaybook.search._objective import resolve_objective, unknown_objective
+from tfplaybook.search._objective_history import ObjectiveHistory
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,23 @@ def test_a_non_finite_objective_or_loss_ends_the_training(logs, divergence):
     history = history_of([{"loss": 1.0, "val_loss": 1.0}, logs])
     assert history.divergence == divergence
     assert history.model.stop_training == (divergence is not None)
+
+
+def test_an_objective_is_one_number_and_other_metrics_may_be_arrays():
+    shares = np.array([0.5, 0.25])
+    history = history_of([{"loss": 1.0, "val_loss": 2.0, "val_f1": shares}]).history()
+    assert history.history == {"loss": [1.0], "val_loss": [2.0]}
+    with pytest.raises(ValueError, match=r"'val_f1_score' of shape \(2,\)"):
+        history_of([{"loss": 1.0, "val_f1_score": shares}], kt.Objective("val_f1_score", "max"))
+
+
+@pytest.mark.parametrize("last", [0.5, float("nan")])
+def test_the_history_goes_on_from_its_state(last):
+    history = history_of([{"loss": 1.0, "val_loss": 0.1}, {"loss": 1.0}, {"loss": last}])
+    other = ObjectiveHistory(history.objective)
+    other.load_state_dict(history.state_dict())
+    assert other.history().history == history.history().history
+    assert (other.divergence, other.metric_names) == (history.divergence, {"loss", "val_loss"})
 
 
 def test_an_absurdly_large_value_is_divergence():

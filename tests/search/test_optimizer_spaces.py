@@ -71,3 +71,16 @@ def test_in_a_branch_that_does_not_hold_there_is_nothing(space):
 def test_bad_arguments(space, options, message):
     with pytest.raises(ValueError, match=message):
         space(kt.HyperParameters(), **{"max_trials": 8, **options})
+
+
+def test_a_value_that_the_oracle_lost_is_an_error_that_says_what_to_search_with():
+    hp = kt.HyperParameters()
+    hp.Choice("optimizer", ["nesterov", "adam"])
+    for name, space in (("nesterov", nesterov_space), ("adam", adam_space)):
+        with hp.conditional_scope("optimizer", [name]):
+            space(hp, 4)
+    # What KerasTuner's own oracles do before every trial.
+    hp.ensure_active_values()
+    message = r"'learning_rate' has no value.*`QuasiRandomSearch`"
+    with hp.conditional_scope("optimizer", ["nesterov"]), pytest.raises(ValueError, match=message):
+        nesterov_space(hp, 4)

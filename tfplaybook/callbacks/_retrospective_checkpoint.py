@@ -153,6 +153,10 @@ class RetrospectiveCheckpoint(_keras.Callback):
         """Use the run directory of one execution of a search."""
         self.directory = directory
 
+    def end_execution(self) -> None:
+        """Let go of directory, data and signal, which a `fit` that was interrupted still holds."""
+        self._release()
+
     @property
     def best(self) -> BestCheckpoint | None:
         """The best evaluation by the first monitor, or None before there is one."""
@@ -241,7 +245,8 @@ class RetrospectiveCheckpoint(_keras.Callback):
             self._resumed_step = checkpoint.entry.step
             self._first_epoch = checkpoint.record["epoch"]
             epochs = self.params["epochs"]
-            has_ended = self._first_epoch >= epochs or run.has_finished(epochs)
+            finished = checkpoint.record["finished_epochs"] or self._first_epoch
+            has_ended = finished >= epochs or run.has_finished(epochs)
             model._initial_epoch = epochs if has_ended else self._first_epoch
             if has_ended:
                 ended = notices.ended(self.directory, self._first_epoch, checkpoint.entry.step)
@@ -308,7 +313,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
         self._pending = self._camera.take(self.model, updates)
         self._logs = {} if logs is None else logs
 
-    def _save_pending(self) -> None:
+    def _save_pending(self, *, is_last: bool = False) -> None:
         """Save the end of an epoch, with what callbacks further down have done to rate and logs."""
         snapshot, self._pending = self._pending, None
         if snapshot is None:
@@ -320,13 +325,22 @@ class RetrospectiveCheckpoint(_keras.Callback):
             metrics = self._evaluated.metrics
         else:
             metrics = {}
-        self._save(snapshot.with_present_rate(self.model), metrics, epoch=self._epoch)
+        self._save(
+            snapshot.with_present_rate(self.model), metrics, epoch=self._epoch, is_last=is_last
+        )
         if self._evaluation is None or metrics:
             missing = check_reported(self._monitors, metrics)
             if missing and self._epoch == self._first_epoch + 1:
                 warnings.warn(f"The first epoch is not ranked. {missing}", stacklevel=2)
 
-    def _save(self, snapshot: Snapshot, metrics: Mapping[str, float], *, epoch: int | None) -> None:
+    def _save(
+        self,
+        snapshot: Snapshot,
+        metrics: Mapping[str, float],
+        *,
+        epoch: int | None,
+        is_last: bool = False,
+    ) -> None:
         assert self._run is not None
         if metrics:
             self._history.add(snapshot.step, metrics)
@@ -337,6 +351,8 @@ class RetrospectiveCheckpoint(_keras.Callback):
             resumable=epoch is not None,
             record={
                 "epoch": epoch,
+                # Training may end before its last epoch, and the process right after this.
+                "finished_epochs": self.params["epochs"] if is_last else None,
                 "data_step": None if epoch is None else self._position.step,
                 "monitors": [monitor._asdict() for monitor in self._monitors],
                 "uses_average": self._uses_average,
@@ -354,7 +370,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
         try:
             if self._evaluation is not None:
                 self._evaluation.on_train_end(logs)
-            self._save_pending()
+            self._save_pending(is_last=not self._notice.received)
             assert self._run is not None
             if self._notice.received:
                 preempted = notices.preempted(self._epoch, self.params["epochs"])

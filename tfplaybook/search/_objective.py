@@ -1,12 +1,9 @@
-"""What a search optimizes: the metric, its direction, and its best value over a training run."""
+"""What a search optimizes: the metric and its direction."""
 
 import difflib
-import math
 
-import keras
 import keras_tuner as kt
 
-from tfplaybook import _keras
 from tfplaybook._metric_names import MAXIMIZED, bare_name, direction
 
 # What a name that leaves its direction open was perhaps meant to be.
@@ -43,59 +40,6 @@ def resolve_objective(objective: str | kt.Objective | None) -> kt.Objective | No
         f'name that leaves it open. {hint} `keras_tuner.Objective("{objective}", '
         'direction="max")` or `direction="min"`.'
     )
-
-
-class ObjectiveHistory(keras.callbacks.Callback):
-    """Keep the epochs that measured the objective, and end a training that diverged.
-
-    Training stops at the first epoch whose objective or training loss is NaN, infinite or absurdly
-    large.
-
-    Args:
-        objective: The objective of the search.
-        divergence_threshold: Magnitude from which on a finite value is absurdly large.
-
-    Attributes:
-        divergence: What diverged and when, or None.
-        metric_names: Every metric seen.
-
-    Source: playbook D3 and D11.
-    """
-
-    def __init__(self, objective: kt.Objective, *, divergence_threshold: float = math.inf):
-        super().__init__()
-        self.divergence_threshold = divergence_threshold
-        self.objective = objective
-        self.divergence: str | None = None
-        self.metric_names: set[str] = set()
-        self._epochs: list[tuple[int, dict[str, float]]] = []
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Record the epoch if it measured the objective; stop if it diverged."""
-        logs = logs or {}
-        self.metric_names.update(logs)
-        for name in (self.objective.name, "loss"):
-            # Of a NaN too.
-            if name in logs and not abs(logs[name]) < self.divergence_threshold:
-                step = _keras.count_updates(self.model)
-                self.divergence = f"{name} became {float(logs[name])} at step {step}"
-                self.model.stop_training = True
-                return
-        if self.objective.name in logs:
-            self._epochs.append((epoch, dict(logs)))
-
-    def history(self) -> keras.callbacks.History:
-        """Return the epochs that measured the objective, over all calls of `fit`.
-
-        Under `validation_freq` these are fewer than were trained, so that every metric has one
-        value for each value of the objective.
-        """
-        history = keras.callbacks.History()
-        history.epoch = [epoch for epoch, _ in self._epochs]
-        for _, logs in self._epochs:
-            for name, value in logs.items():
-                history.history.setdefault(name, []).append(value)
-        return history
 
 
 def unknown_objective(objective: kt.Objective, available: set[str]) -> str:

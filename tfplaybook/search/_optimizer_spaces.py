@@ -103,7 +103,14 @@ def nesterov_space(
 def _log(
     hp: kt.HyperParameters, name: str, low: float, high: float, default: float | None = None
 ) -> float | None:
-    return hp.Float(name, low, high, sampling="log", default=default)
+    try:
+        return hp.Float(name, low, high, sampling="log", default=default)
+    except KeyError as error:
+        raise ValueError(
+            f"{name!r} has no value, although it exists beside {hp.values}: KerasTuner's own "
+            "oracles lose a hyperparameter whose name is declared under several parents. Search "
+            "with `QuasiRandomSearch`, or `keras_tuner.Tuner(oracle=QuasiRandomOracle(...))`."
+        ) from error
 
 
 def _one_minus(

@@ -5,7 +5,6 @@ to name them, and stops for good after three NaNs. This oracle keeps one small f
 replaced by rename, and can tell everything else from (seed, index).
 """
 
-import collections
 import dataclasses
 import threading
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from tfplaybook.search._objective import resolve_objective, unknown_objective
 from tfplaybook.search._outcome import (
     best_first,
     failure_report,
+    has_ended,
     has_failed,
     is_infeasible,
     read_trials,
@@ -38,6 +38,7 @@ from tfplaybook.search._roles import Roles
 from tfplaybook.search._sequence import Point, PointSequence
 from tfplaybook.search._study_file import StudyFile, read_study_file, refuse_other_project
 from tfplaybook.search._trial_files import FILE_NAME, INFEASIBLE, trial_folder
+from tfplaybook.search._trial_queue import TrialQueue
 from tfplaybook.search._values import Value
 
 
@@ -145,11 +146,7 @@ class QuasiRandomOracle(kt.Oracle):
         self._begun = False
         self._sequence: PointSequence | None = None
         self._enqueued: dict[str, Point] = {}
-        self._used: set[int] = set()
-        self._next = 0
-        self._interrupted: collections.deque[str] = collections.deque()
-        self._to_retry: collections.deque[str] = collections.deque()
-        self._retries: collections.Counter[str] = collections.Counter()
+        self._queue = TrialQueue()
         self._failures_in_a_row = 0
         # Not KerasTuner's `synchronized`, which stays locked after an exception.
         self._lock = threading.RLock()
@@ -194,7 +191,7 @@ class QuasiRandomOracle(kt.Oracle):
                 )
             if values in self._enqueued.values():
                 return
-            number = max(self._used | set(map(int, self._enqueued)), default=-1) + 1
+            number = self._queue.first_free(self._enqueued)
             if number >= self.max_trials:
                 raise ValueError(
                     f"`max_trials` must be greater than {number} for another trial. Received: "
@@ -229,18 +226,16 @@ class QuasiRandomOracle(kt.Oracle):
             self.tuner_ids.add(tuner_id)
             if tuner_id in self.ongoing_trials:
                 trial = self.ongoing_trials[tuner_id]
-            elif self._interrupted:
-                trial = self.trials[self._interrupted.popleft()]
-            elif (trial_id := self._new_trial_id()) is not None:
+            elif (trial_id := self._queue.take_interrupted()) is not None:
+                trial = self.trials[trial_id]
+            elif (trial_id := self._queue.take_new(self.num_points)) is not None:
                 trial = Trial(self.get_space(), trial_id=trial_id)
                 trial.hyperparameters.values = self.populate_space(trial_id)["values"]
                 self.trials[trial_id] = trial
-                self._used.add(int(trial_id))
                 self.start_order.append(trial_id)
-            elif self._to_retry:
-                # Last, so that trials which fail each time do not keep a search from the others.
-                trial = self.trials[self._to_retry.popleft()]
-                self.end_order.remove(trial.trial_id)
+            elif (trial_id := self._queue.take_again()) is not None:
+                trial = self.trials[trial_id]
+                self.end_order.remove(trial_id)
             else:
                 self.tuner_ids.discard(tuner_id)
                 return Trial(self.get_space(), trial_id="", status=TrialStatus.STOPPED)
@@ -281,7 +276,8 @@ class QuasiRandomOracle(kt.Oracle):
                 self.score_trial(ended)
             else:
                 # KerasTuner's FAILED means that another attempt would fail as well.
-                self._retry(ended, worthwhile=ended.status == TrialStatus.INVALID)
+                if ended.status == TrialStatus.INVALID:
+                    self._queue.retry(ended.trial_id, at_most=self.max_retries_per_trial)
                 ended.status = TrialStatus.FAILED
             self._write_trial(ended)
             self.end_order.append(ended.trial_id)
@@ -305,14 +301,18 @@ class QuasiRandomOracle(kt.Oracle):
         """Return how many trials have not ended, or have failed and are to be run again."""
         if not self.hyperparameters.space:
             return self.max_trials
-        return len(set(range(self.num_points)) - self._ended())
+        ended = {
+            int(trial_id)
+            for trial_id, trial in self.trials.items()
+            if has_ended(trial) and not self._queue.is_to_run_again(trial_id)
+        }
+        return len(set(range(self.num_points)) - ended)
 
     def retry_failed_trials(self) -> None:
         """Have the trials that failed run once more, after all others; infeasible ones stay."""
         with self._lock:
             failed = [i for i, trial in self.trials.items() if has_failed(trial)]
-            self._to_retry = collections.deque(i for i in failed if int(i) < self.max_trials)
-            self._retries.clear()
+            self._queue.run_again(i for i in failed if int(i) < self.max_trials)
 
     def reload(self) -> None:
         """Go on with the study in the project directory, if there is one, and with its space.
@@ -339,24 +339,15 @@ class QuasiRandomOracle(kt.Oracle):
             asked = list(self._enqueued.values())
             self._freeze(self._describe().continued(stored))
             self.trials = read_trials(directory)
-            self._used, self._next = set(map(int, self.trials)), 0
+            self.start_order = list(self.trials)
+            self.end_order = [i for i, trial in self.trials.items() if has_ended(trial)]
+            self._queue = TrialQueue(
+                self.trials,
+                (i for i in self.trials if i not in self.end_order and int(i) < self.max_trials),
+            )
             for values in asked:
                 self.enqueue(values)
-            self.start_order = list(self.trials)
             self.retry_failed_trials()
-            ended = (TrialStatus.COMPLETED, TrialStatus.FAILED)
-            self.end_order = [i for i, trial in self.trials.items() if trial.status in ended]
-            self._interrupted = collections.deque(
-                i for i in self.trials if i not in self.end_order and int(i) < self.max_trials
-            )
-
-    def _ended(self) -> set[int]:
-        return {
-            int(trial_id)
-            for trial_id, trial in self.trials.items()
-            if trial.status in (TrialStatus.COMPLETED, TrialStatus.FAILED)
-            and trial_id not in self._to_retry
-        }
 
     def _begin(self) -> None:
         """Go on with the study on disk, or start one with the search space as it is now."""
@@ -399,17 +390,6 @@ class QuasiRandomOracle(kt.Oracle):
     def _points(self) -> PointSequence:
         self._sequence = self._sequence or points_of(self._describe())
         return self._sequence
-
-    def _new_trial_id(self) -> str | None:
-        # By index and not by count: a trial whose folder was deleted leaves a hole, filled here.
-        while self._next in self._used:
-            self._next += 1
-        return f"{self._next:04d}" if self._next < self.num_points else None
-
-    def _retry(self, trial: Trial, *, worthwhile: bool) -> None:
-        if worthwhile and self._retries[trial.trial_id] < self.max_retries_per_trial:
-            self._retries[trial.trial_id] += 1
-            self._to_retry.append(trial.trial_id)
 
     def _write_trial(self, trial: Trial) -> None:
         folder = trial_folder(_keras_tuner.project_directory(self), trial.trial_id)

@@ -16,6 +16,11 @@ def is_infeasible(trial: Trial) -> bool:
     return (trial.message or "").startswith(INFEASIBLE)
 
 
+def has_ended(trial: Trial) -> bool:
+    """Return whether a trial is over, whatever became of it."""
+    return trial.status in (TrialStatus.COMPLETED, TrialStatus.FAILED)
+
+
 def has_failed(trial: Trial) -> bool:
     """Return whether a trial ended with an exception."""
     return trial.status == TrialStatus.FAILED and not is_infeasible(trial)

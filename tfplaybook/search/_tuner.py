@@ -1,7 +1,6 @@
 """`QuasiRandomSearch`: train a model at every point of a quasi-random sequence."""
 
 import contextlib
-import copy
 import inspect
 import math
 import os
@@ -19,13 +18,19 @@ from tfplaybook import _keras, _keras_tuner
 from tfplaybook._arguments import check_count
 from tfplaybook._keras_tuner import Trial
 from tfplaybook.runs import RunRecorder
-from tfplaybook.search._objective import ObjectiveHistory, unknown_objective
+from tfplaybook.search._execution_callbacks import check_callbacks, copies_for
+from tfplaybook.search._objective import unknown_objective
+from tfplaybook.search._objective_history import ObjectiveHistory
 from tfplaybook.search._oracle import QuasiRandomOracle
 from tfplaybook.search._outcome import failure_report, has_failed
 from tfplaybook.search._progress import progress_line
 from tfplaybook.search._roles import Roles
 from tfplaybook.search._trial_files import INFEASIBLE, execution_folder, trial_folder
 from tfplaybook.search._values import Value
+
+
+class _PreemptedError(BaseException):
+    """Ends a search as an interrupt does, and is no exception of a trial."""
 
 
 class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
@@ -183,7 +188,7 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         """
         if verbose not in ("auto", 0, 1, 2):
             raise ValueError(f'`verbose` must be "auto", 0, 1 or 2. Received: {verbose!r}.')
-        _check_callbacks(fit_kwargs.get("callbacks"))
+        check_callbacks(fit_kwargs.get("callbacks"))
         self._progress = rich.console.Console() if verbose == "auto" else None
         self._fit_verbose = self.oracle.verbose = 0 if verbose == "auto" else int(verbose)
         self.oracle.retry_failed_trials()
@@ -196,9 +201,13 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
             )
         shown = contextlib.nullcontext() if self._fit_verbose else _keras_tuner.without_tracebacks()
         had_trials = self.remaining_trials > 0
-        with shown:
+        with shown, contextlib.suppress(_PreemptedError):
             super().search(*fit_args, **fit_kwargs)
-        if had_trials and self.oracle.num_points < self.oracle.max_trials:
+        if (
+            had_trials
+            and not self.remaining_trials
+            and self.oracle.num_points < self.oracle.max_trials
+        ):
             self._say(self._exhausted())
         trials = [self.oracle.trials[trial_id] for trial_id in self.oracle.end_order]
         if trials and all(map(has_failed, trials)):
@@ -215,27 +224,25 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         results = []
         for execution in range(self.executions_per_trial):
             seed = self._seed(trial, execution)
+            values = trial.hyperparameters.values
             watched = ObjectiveHistory(
-                self.oracle.objective, divergence_threshold=self.oracle.divergence_threshold
+                self.oracle.objective,
+                divergence_threshold=self.oracle.divergence_threshold,
+                values=values,
             )
             directory = self.run_directory(trial, execution)
-            result = self.execute(
-                trial,
-                execution,
-                *args,
-                seed=seed,
-                callbacks=[
-                    *_copied(callbacks, directory),
-                    RunRecorder(
-                        directory,
-                        configuration=trial.hyperparameters.values,
-                        seed=seed,
-                    ),
-                    watched,
-                    checkpoint,
-                ],
-                **kwargs,
-            )
+            recorder = RunRecorder(directory, configuration=values, seed=seed)
+            with copies_for(callbacks, directory) as copied:
+                result = self.execute(
+                    trial,
+                    execution,
+                    *args,
+                    seed=seed,
+                    callbacks=[*copied, recorder, watched, checkpoint],
+                    **kwargs,
+                )
+            if any(getattr(callback, "preempted", False) for callback in copied):
+                raise _PreemptedError
             if watched.divergence:
                 trial.message = f"{INFEASIBLE} {watched.divergence}"
                 return {self.oracle.objective.name: math.nan}
@@ -327,50 +334,6 @@ def _empty(directory: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def _check_callbacks(callbacks: Any) -> None:
-    if callbacks is None:
-        return
-    if not isinstance(callbacks, list | tuple) or not all(
-        isinstance(callback, keras.callbacks.Callback) for callback in callbacks
-    ):
-        raise ValueError(
-            f"`callbacks` must be a list of `keras.callbacks.Callback`. Received: {callbacks!r}."
-        )
-    for callback in callbacks:
-        name = type(callback).__name__
-        if isinstance(callback, RunRecorder):
-            raise ValueError(
-                f"`callbacks` must do without {name}. Received one for {callback.directory}: every "
-                "trial would write there. Leave it out: the search records each execution in "
-                "`trial_<id>/execution_<k>/`."
-            )
-        if isinstance(callback, _keras.Callback) and getattr(callback, "log_dir", None) is not None:
-            raise ValueError(
-                f"`callbacks` must not write into one directory for all trials. Received: {name} "
-                f"with log_dir={str(callback.log_dir)!r}. Leave `log_dir` out: its numbers go to "
-                "the records of each execution."
-            )
-
-
-def _copied(
-    callbacks: list[keras.callbacks.Callback], directory: Path
-) -> list[keras.callbacks.Callback]:
-    """Return copies for one execution; ours learn its directory if they write into one."""
-    try:
-        # All at once: callbacks that refer to each other still do.
-        copied = copy.deepcopy(callbacks)
-    except Exception as error:
-        raise kt.errors.FatalValueError(
-            "`callbacks` must be deep-copyable, since every execution trains with its own copy. "
-            f"Received: {callbacks!r} ({error}). A callback that holds a dataset, a lock or a file "
-            "should open it in `on_train_begin`."
-        ) from error
-    for callback in copied:
-        if isinstance(callback, _keras.Callback) and hasattr(callback, "for_execution"):
-            callback.for_execution(directory)
-    return copied
 
 
 def _check_directory(directory: str | os.PathLike[str], project_name: str) -> None:
