@@ -128,6 +128,8 @@ class RetrospectiveCheckpoint(_keras.Callback):
         self._evaluation = _check_evaluation(evaluation)
         self._host = host
         self._notice = PreemptionNotice()
+        # In a search, whole runs are no mistake, and the study says what many of them show.
+        self._is_alone = True
         self._run: ResumableRun | None = None
         self._history = EvaluationHistory()
         self._begin()
@@ -152,6 +154,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
     def for_execution(self, directory: Path) -> None:
         """Use the run directory of one execution of a search."""
         self.directory = directory
+        self._is_alone = False
 
     def end_execution(self) -> None:
         """Let go of directory, data and signal, which a `fit` that was interrupted still holds."""
@@ -248,10 +251,10 @@ class RetrospectiveCheckpoint(_keras.Callback):
             finished = checkpoint.record["finished_epochs"] or self._first_epoch
             has_ended = finished >= epochs or run.has_finished(epochs)
             model._initial_epoch = epochs if has_ended else self._first_epoch
-            if has_ended:
+            if has_ended and self._is_alone:
                 ended = notices.ended(self.directory, self._first_epoch, checkpoint.entry.step)
                 warnings.warn(ended, stacklevel=2)
-            elif not self._position.seek(checkpoint.record["data_step"]):
+            elif not has_ended and not self._position.seek(checkpoint.record["data_step"]):
                 anew = notices.data_starts_anew(self.directory, self._first_epoch)
                 warnings.warn(anew, stacklevel=2)
         self._first_step = _keras.count_updates(model)
@@ -384,7 +387,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
         finally:
             self._release()
         best = self.best
-        if best is not None and best.is_early and not self._notice.received:
+        if self._is_alone and best is not None and best.is_early and not self._notice.received:
             warnings.warn(str(best), stacklevel=2)
 
     def _release(self) -> None:
