@@ -123,6 +123,22 @@ def compared(sgd, adam, *, rates=None, space=(RATE, OPTIMIZER)):
 
 
 class TestComparison:
+    @pytest.mark.parametrize(("count", "verdict"), [(9, "unknown"), (10, "act")])
+    def test_a_value_without_a_trial_is_unfair(self, count, verdict):
+        finding = studies.scientific_comparison(
+            compared(np.linspace(1, 2, count), []), ["optimizer"]
+        )
+        assert finding.verdict == verdict
+        said = f"optimizer=adam has 0 completed trials and optimizer=sgd has {count}"
+        assert finding.problems == ((said,) if verdict == "act" else ())
+
+    def test_so_is_a_third_value_without_one(self):
+        three = Hyperparameter("optimizer", "choice", values=("sgd", "adam", "lion"))
+        made = compared(np.linspace(1, 2, 8), np.linspace(1, 2, 8), space=(RATE, three))
+        finding = studies.scientific_comparison(made, ["optimizer"])
+        assert finding.verdict == "act"
+        assert finding.problems[0].startswith("optimizer=lion has 0 completed trials")
+
     def test_a_clear_winner(self):
         finding = studies.scientific_comparison(
             compared(np.linspace(1, 2, 8), np.linspace(0.5, 0.9, 8)), ["optimizer"]
