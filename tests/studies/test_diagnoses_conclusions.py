@@ -166,6 +166,20 @@ class TestComparison:
         assert finding.winner is None
         assert finding.evidence.startswith("optimizer=adam leads, but not clearly")
 
+    @pytest.mark.parametrize(("spread", "winner"), [(0.001, "optimizer=adam"), (0.1, None)])
+    def test_a_lead_within_the_noise_of_retraining_is_none(self, spread, winner):
+        trials = [
+            trial(
+                i,
+                values={"optimizer": name},
+                runs=[run(val_loss=[2.0, level + sign * spread]) for sign in (-1, 1)],
+            )
+            for i, (name, level) in enumerate([("sgd", 1.0), ("adam", 0.99)] * 8)
+        ]
+        finding = studies.scientific_comparison(study(trials, [OPTIMIZER]), ["optimizer"])
+        assert finding.numbers["lead_probability"] == 1.0
+        assert finding.winner == winner
+
     def test_unequal_tuning_is_no_contest(self):
         finding = studies.scientific_comparison(compared([1.0, 2.0], [0.5] * 8), ["optimizer"])
         assert finding.verdict == "act"
