@@ -308,7 +308,8 @@ def write_page(path: Path, rows: list[list[str]], headers: list[str], number: in
         "|---" * 2 + "|--:" * (len(headers) - 2) + "|",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
-        f"For `importance` the numbers are over the hyperparameters of {number} studies of each size.",
+        f"For `importance` the numbers are over the hyperparameters of {number} studies of each "
+        "size.",
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -104,6 +104,13 @@ class TestRises:
 
 
 class TestLength:
+    @pytest.mark.parametrize(("turning", "verdict"), [(2, "act"), (3, "ok")])
+    def test_most_of_the_best_must_be_level_to_have_trained_too_long(self, turning, verdict):
+        level = np.where(AT <= 0.2, 1 - 5 * AT, 0.0)
+        curves = [bent(0.5, turn=0.2)] * turning + [level] * (5 - turning)
+        trials = [trial(i, runs=[run(val_loss=curve)]) for i, curve in enumerate(curves)]
+        assert studies.saturated_early(study(trials)).verdict == verdict
+
     @pytest.mark.parametrize(
         ("curve", "verdict", "gain"), [(1 - AT, "act", 0.25), (LEVEL, "ok", 0.01)]
     )
