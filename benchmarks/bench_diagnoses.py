@@ -282,7 +282,7 @@ def measure(number: int, first_seed: int, sizes: list[int], only: str) -> list[l
     if only in "importance":
         row = ["importance, of each hyperparameter", "E1"]
         for size in sizes:
-            hits, matter, alarms, _ = importance_counts(size, number // 4, first_seed)
+            hits, matter, alarms, _ = importance_counts(size, number, first_seed)
             row += [ratio(hits, hits + alarms), ratio(hits, matter)]
         rows.append(row)
     return rows
@@ -308,8 +308,8 @@ def write_page(path: Path, rows: list[list[str]], headers: list[str], number: in
         "|---" * 2 + "|--:" * (len(headers) - 2) + "|",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
-        f"For `importance` the numbers are over the hyperparameters of {number // 4} studies of "
-        "each size.",
+        f"For `importance` the numbers are over the hyperparameters of {number} studies of each "
+        "size.",
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

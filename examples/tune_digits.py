@@ -4,9 +4,11 @@
     python examples/tune_digits.py --dataset mnist  # any image classification set of TFDS
 
 1. Explore: 16 short trials at quasi-random points (G1), the learning rate warmed up and decayed in
-   each (H8, L5). Read the table and the pictures it writes.
-2. Exploit: the best configuration, trained longer on the same schedule, lengthened (H7).
-3. Report: test examples classified correctly, counted (I6), beside a support vector machine.
+   each (H8, L5). Read the table.
+2. Understand: the playbook's questions, answered, and the pictures behind the answers (B2).
+3. Exploit: the best configuration, trained longer on the same schedule, lengthened (H7).
+4. Report: test examples classified correctly, counted (I6), beside a support vector machine.
+5. What to do next with the study.
 
 Run it again: the study is found finished and only the last training is repeated.
 """
@@ -63,10 +65,15 @@ def main() -> None:
         parser.error(f"{error} Here: --studies and --overwrite.")
     study = run_study(tuner, train, valid)
     console.print(study.table())
-    for path in study.save_plots(study.path / "plots"):
-        console.print(f"picture: {path}", soft_wrap=True)
     tensorboard = Path(sys.executable).with_name("tensorboard")
     console.print(f"curves:  {tensorboard} --logdir {study.path}", soft_wrap=True)
+
+    console.rule("What the study says")
+    diagnosis = study.diagnose()
+    console.print(diagnosis)
+    pictures = study.save_plots(study.path / "plots")
+    for path in pictures:
+        console.print(f"picture: {path}", soft_wrap=True)
 
     console.rule("The best configuration, trained longer")
     model, training_rate = train_longer(study.best()[0], builder, train, valid, options)
@@ -77,6 +84,10 @@ def main() -> None:
         soft_wrap=True,
     )
     report(model, builder, train, test, splits)
+
+    console.rule("What to do next")
+    console.print(diagnosis.next_step, highlight=False)
+    console.print(f"look at {len(pictures)} pictures in {study.path / 'plots'}", soft_wrap=True)
 
 
 def parse_options() -> tuple[argparse.ArgumentParser, argparse.Namespace]:

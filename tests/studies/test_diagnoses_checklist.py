@@ -20,7 +20,7 @@ AT = np.linspace(0, 1, 12)
 NAMES = [
     "training_loss_rising", "periodicity", "infeasible_fraction", "stability_edge",
     "search_space_boundary", "max_train_steps", "still_improving", "saturated_early",
-    "overfitting", "overfitting_anywhere", "late_variance", "objective_noise", "enough_points",
+    "overfitting", "overfitting_anywhere", "late_variance", "enough_points", "objective_noise",
     "importance",
 ]  # fmt: skip
 
@@ -75,6 +75,33 @@ def test_the_first_action_in_order_is_next():
         "on average 9% of the range away"
     )
     assert "! The best 3 trials" in str(diagnosis)
+
+
+def test_one_reason_for_several_questions_is_said_once():
+    diagnosis = SIZES["no curves"].diagnose()
+    lines = [line for line in str(diagnosis).splitlines() if "a curve of val_loss" in line]
+    assert lines[0] == "? No trial has a curve of val_loss (H2, D8, D9, D6, N5, D7)"
+    assert len(lines) == 2  # the other is of F1, which has a remedy
+    console = rich.console.Console(file=io.StringIO(), width=80)
+    console.print(diagnosis)
+    rows = console.file.getvalue().splitlines()
+    (row,) = [i for i, line in enumerate(rows) if line.startswith("?  H2, D8,")]
+    assert [line.split()[0] for line in rows[row + 1 : row + 3]] == ["D9,", "N5,"]
+
+
+def test_silent_importance_is_no_reason_for_more_trials():
+    noise = np.random.default_rng(0).uniform(0.0, 1e-4, 40)
+    curve = np.concatenate([np.linspace(2, 0, 30), np.zeros(10)])
+    trials = [
+        trial(
+            i, 0.3 + u, values={"learning_rate": 10.0 ** -(4 * u * 1e4)}, runs=[run(val_loss=curve)]
+        )
+        for i, u in enumerate(noise)
+    ]
+    diagnosis = study(trials, [RATE_RECORD]).diagnose()
+    silent = diagnosis["importance"]
+    if silent.verdict == "unknown":
+        assert silent.evidence not in diagnosis.next_step
 
 
 VALUES = st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf, -math.inf, 0.0])
@@ -180,6 +207,10 @@ class TestWithObjective:
         statuses = ["completed", "failed", "infeasible", "running", "infeasible"]
         assert [t.status for t in made.trials] == statuses
         assert made.trials[1].message == "no run has recorded val_accuracy"
+
+    def test_a_table_without_curves_has_no_other_objective(self):
+        with pytest.raises(ValueError, match=r"'val_accuracy' for 'round1', which has no curves"):
+            rate_study(1 + AT).with_objective("val_accuracy")
 
     def test_refuses_what_was_not_recorded_or_has_no_direction(self):
         made = study([trial(0, 0.6, runs=self.RUNS)])

@@ -123,6 +123,22 @@ def compared(sgd, adam, *, rates=None, space=(RATE, OPTIMIZER)):
 
 
 class TestComparison:
+    @pytest.mark.parametrize(("count", "verdict"), [(9, "unknown"), (10, "act")])
+    def test_a_value_without_a_trial_is_unfair(self, count, verdict):
+        finding = studies.scientific_comparison(
+            compared(np.linspace(1, 2, count), []), ["optimizer"]
+        )
+        assert finding.verdict == verdict
+        said = f"optimizer=adam has 0 completed trials and optimizer=sgd has {count}"
+        assert finding.problems == ((said,) if verdict == "act" else ())
+
+    def test_so_is_a_third_value_without_one(self):
+        three = Hyperparameter("optimizer", "choice", values=("sgd", "adam", "lion"))
+        made = compared(np.linspace(1, 2, 8), np.linspace(1, 2, 8), space=(RATE, three))
+        finding = studies.scientific_comparison(made, ["optimizer"])
+        assert finding.verdict == "act"
+        assert finding.problems[0].startswith("optimizer=lion has 0 completed trials")
+
     def test_a_clear_winner(self):
         finding = studies.scientific_comparison(
             compared(np.linspace(1, 2, 8), np.linspace(0.5, 0.9, 8)), ["optimizer"]
@@ -149,6 +165,20 @@ class TestComparison:
         assert finding.values[0].label == "optimizer=adam"
         assert finding.winner is None
         assert finding.evidence.startswith("optimizer=adam leads, but not clearly")
+
+    @pytest.mark.parametrize(("spread", "winner"), [(0.001, "optimizer=adam"), (0.1, None)])
+    def test_a_lead_within_the_noise_of_retraining_is_none(self, spread, winner):
+        trials = [
+            trial(
+                i,
+                values={"optimizer": name},
+                runs=[run(val_loss=[2.0, level + sign * spread]) for sign in (-1, 1)],
+            )
+            for i, (name, level) in enumerate([("sgd", 1.0), ("adam", 0.99)] * 8)
+        ]
+        finding = studies.scientific_comparison(study(trials, [OPTIMIZER]), ["optimizer"])
+        assert finding.numbers["lead_probability"] == 1.0
+        assert finding.winner == winner
 
     def test_unequal_tuning_is_no_contest(self):
         finding = studies.scientific_comparison(compared([1.0, 2.0], [0.5] * 8), ["optimizer"])

@@ -1,5 +1,6 @@
 """Diagnoses of training curves: D6 to D10, H2, I7, N5, and the noise of the objective."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -58,6 +59,25 @@ class TestRises:
         assert studies.overfitting(study(trials)).verdict == "ok"
         assert (finding.verdict, finding.trials) == ("act", ("0005",))
 
+    def test_what_has_not_learned_cannot_overfit(self):
+        # It diverged to the loss of a guess, where it stays.
+        validation, loss = (np.append([first, 2.45], np.full(N - 2, 2.3)) for first in (2.07, 2.23))
+        guessing = curves_study(validation, loss=loss)
+        assert studies.overfitting_anywhere(guessing).numbers["overfitting"] == 0
+
+    def test_fine_tuning_may_overfit_from_the_first_point_on(self):
+        finding = studies.overfitting(curves_study(0.3 + 0.2 * AT, loss=0.3 - 0.2 * AT))
+        assert finding.verdict == "act"
+
+    @pytest.mark.parametrize(
+        ("name", "words"), [("dropout", "see whether dropout"), ("width", "tune a")]
+    )
+    def test_a_regularizer_that_is_tuned_already_may_need_more_range(self, name, words):
+        turning = curves_study(bent(0.5), loss=1 - AT)
+        space = (studies.Hyperparameter(name, "float", "linear", 0.0, 0.5),)
+        finding = studies.overfitting_anywhere(dataclasses.replace(turning, space=space))
+        assert words in finding.remedy
+
     def test_noise_does_not_rise(self):
         level = curves_study(noisy(LEVEL, 0.05))
         assert studies.overfitting(level).verdict == "ok"
@@ -84,6 +104,13 @@ class TestRises:
 
 
 class TestLength:
+    @pytest.mark.parametrize(("turning", "verdict"), [(2, "act"), (3, "ok")])
+    def test_most_of_the_best_must_be_level_to_have_trained_too_long(self, turning, verdict):
+        level = np.where(AT <= 0.2, 1 - 5 * AT, 0.0)
+        curves = [bent(0.5, turn=0.2)] * turning + [level] * (5 - turning)
+        trials = [trial(i, runs=[run(val_loss=curve)]) for i, curve in enumerate(curves)]
+        assert studies.saturated_early(study(trials)).verdict == verdict
+
     @pytest.mark.parametrize(
         ("curve", "verdict", "gain"), [(1 - AT, "act", 0.25), (LEVEL, "ok", 0.01)]
     )

@@ -19,6 +19,15 @@ def bowl(optimum):
     return 1 + (AT - optimum) ** 2
 
 
+@pytest.mark.parametrize(("count", "edges"), [(20, 0), (24, 1)])
+def test_an_edge_that_chance_could_make_at_either_end_is_none(count, edges):
+    # The last 2 of n are the 2 bad ones with probability 2 / (n (n - 1)), at either end with
+    # twice that: 0.0105 of 20, 0.0072 of 24.
+    objectives = np.append(np.linspace(1, 2, count - 2), [math.nan, math.nan])
+    finding = studies.infeasible_fraction(rate_study(objectives), max_chance=0.01)
+    assert len(finding.edges) == edges
+
+
 class TestSearchSpaceBoundary:
     @pytest.mark.parametrize(
         ("optimum", "end", "proposed"), [(1.3, "upper", 100.0), (-0.3, "lower", 1e-6)]

@@ -88,6 +88,8 @@ class AxisPlotRecord:
         if not best:
             return "no completed trial"
         which = "best" if len(best) == 1 else f"best {len(best)}"
+        if best[-1].rank != len(best):
+            which += " of those that have it"
         if self.scale == "categorical":
             names = [format_value(self.categories[round(point.x)]) for point in best]
             counts = {name: names.count(name) for name in dict.fromkeys(names)}

@@ -15,6 +15,12 @@ def with_objective(study: Study, objective: str | Objective) -> Study:
     """Return the study as if `objective` had been its objective from the start."""
     objective = _resolved(objective)
     recorded = {name for trial in study.trials for run in trial.runs for name in run.curves}
+    if not recorded:
+        raise ValueError(
+            "`objective` must be a metric of which the trials have curves. Received: "
+            f"{objective.name!r} for {str(study.path)!r}, which has no curves. "
+            "tfplaybook.search.QuasiRandomSearch records them."
+        )
     check_choice("objective", objective.name, sorted(recorded))
     trials = tuple(_judged(trial, objective) for trial in study.trials)
     return dataclasses.replace(study, objective=objective, trials=trials)

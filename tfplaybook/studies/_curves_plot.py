@@ -196,7 +196,7 @@ def draw_curves(record: CurvesRecord, ax: "Axes") -> "Axes":
     frame.apply(ax)
     say(ax, record.finding())
     if record.y_range is None:
-        say_nothing(ax, f"no run has recorded {record.metric.name}")
+        say_nothing(ax, f"no trial has a curve of {record.metric.name}")
 
     for rank, trial in enumerate(record.highlighted, start=1):
         label = f"trial {trial.trial_id}: {record.objective.name} {format_value(trial.objective)}"

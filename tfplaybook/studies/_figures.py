@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, overload
 
 from tfplaybook.studies._axis_plot import axis_plot_record, draw_axis_plot
 from tfplaybook.studies._budget_plot import plot_budget
-from tfplaybook.studies._curves_plot import plot_curves
+from tfplaybook.studies._curves_plot import curves_record, plot_curves
 from tfplaybook.studies._diagnoses._importance import importance
 from tfplaybook.studies._importance_plot import plot_importance
 from tfplaybook.studies._isolation_plot import draw_isolation, isolation_record
@@ -88,6 +88,9 @@ def _axis_plots(study: Study) -> "Figure | str":
 
 
 def _training_curves(study: Study) -> "Figure | str":
+    record = curves_record(study)
+    if not record.lines:
+        return f"no trial has a curve of {record.metric.name}"
     return _figure_of(plot_curves(study))
 
 
@@ -121,9 +124,11 @@ def _slices(study: Study) -> "Figure | str":
         return _ONE_VARIED
     if len(study.running) == len(study.trials):
         return "no trial has ended"
-    x = next((name for name in names if is_learning_rate(name)), names[0])
-    others = [name for name in names if name != x][:_MOST_SLICES]
-    records = [slice_record(study, x, y) for y in others]
+    x = _slice_axis(study, names)
+    others = [name for name in names if name != x and _vary_together(study, x, name)]
+    if not others:
+        return f"no other hyperparameter varies together with {x}"
+    records = [slice_record(study, x, y) for y in others[:_MOST_SLICES]]
     panels = [partial(draw_slice, record) for record in records]
     return _grid(study, panels, inches=_WIDE_PANEL_INCHES, has_own_y=True)
 
@@ -196,6 +201,19 @@ def _figure_of(ax: "Axes") -> "Figure":
     if figure is None:
         raise ValueError("`ax` must belong to a figure.")
     return figure
+
+
+def _slice_axis(study: Study, names: Sequence[str]) -> str:
+    """Return the learning rate of the best trial that has one, or else the first name."""
+    rates = [name for name in names if is_learning_rate(name)]
+    ended = (*study.ranked(), *study.infeasible, *study.failed)
+    return next((rate for trial in ended for rate in rates if rate in trial.values), names[0])
+
+
+def _vary_together(study: Study, x: str, y: str) -> bool:
+    """Whether trials have both, and more than one value of each: a parent of `x` has one (C4)."""
+    pairs = [(t.values[x], t.values[y]) for t in study.trials if {x, y} <= t.values.keys()]
+    return len({x for x, _ in pairs}) > 1 and len({y for _, y in pairs}) > 1
 
 
 def _grid(

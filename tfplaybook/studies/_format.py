@@ -22,3 +22,18 @@ def shorten(text: str, length: int) -> str:
         return text
     kept = length - 1
     return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+
+
+def in_two_lines(name: str, length: int) -> str:
+    r"""Break a name longer than `length` before its conditions; shorten what is still too long.
+
+    >>> in_two_lines("learning_rate (optimizer=adam)", 20)
+    'learning_rate\n(optimizer=adam)'
+    >>> in_two_lines("learning_rate", 20)
+    'learning_rate'
+    """
+    if len(name) <= length:
+        return name
+    declared, opening, conditions = name.partition(" (")
+    lines = (declared, opening.strip() + conditions)
+    return "\n".join(shorten(line, length) for line in lines if line)

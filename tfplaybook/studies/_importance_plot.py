@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tfplaybook._arguments import check_number
-from tfplaybook.studies._format import shorten
+from tfplaybook.studies._format import in_two_lines, shorten
 from tfplaybook.studies._style import DARK, OTHER, RANKED, clean, new_figure, say, say_nothing
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def draw_importance(bars: Sequence[ImportanceBar], ax: "Axes") -> "Axes":
     clean(ax)
     ax.grid(visible=False)
     ax.set_xlabel("importance: fraction of the variance", fontsize=9)
-    ax.set_yticks(range(len(bars)), [shorten(bar.name, 30) for bar in bars])
+    ax.set_yticks(range(len(bars)), [in_two_lines(bar.name, 30) for bar in bars])
     ax.set_ylim(len(bars) - 0.4, -0.6)
     say(ax, _finding(bars))
     if not bars:

@@ -1,6 +1,7 @@
 """Parallel coordinates: every trial as a line through all hyperparameters and its objective."""
 
 import dataclasses
+import itertools
 import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfplaybook.studies._clipping import is_beyond, shown_range
-from tfplaybook.studies._format import format_value, shorten
+from tfplaybook.studies._format import format_value, in_two_lines, shorten
 from tfplaybook.studies._records import Objective, Status, Study, Trial
 from tfplaybook.studies._style import BAD, DARK, EDGE, MARKED, RANKED, on_axes, say, say_nothing
 from tfplaybook.studies._units import UnitAxis, unit_axis
@@ -102,8 +103,8 @@ def plot_parallel(study: Study, *, ax: "Axes | None" = None) -> "Axes":
 
     Each axis is on the scale of its sampling. The best three trials are coloured as in the other
     pictures, the others are the darker the better they are, and trials without an objective are
-    dashed red lines that end off the bad end of the last axis. A line is broken where its trial
-    does not have the hyperparameter (C4).
+    dashed red lines that end off the bad end of the last axis. Where a trial does not have a
+    hyperparameter, its line has no mark and goes on thin and dotted to the next that it has (C4).
 
     Args:
         study: The study.
@@ -123,10 +124,10 @@ def draw_parallel(record: ParallelRecord, ax: "Axes") -> "Axes":
     say(ax, record.finding())
     last = len(record.axes)
     ax.set_xlim(-0.15, last + 0.35)
-    names = [shorten(axis.name, 22) for axis in record.axes]
+    names = [in_two_lines(axis.name, 22) for axis in record.axes]
     ax.set_xticks(range(last + 1), [*names, shorten(record.objective.name, 22)], fontsize=8)
     ax.tick_params(axis="x", length=0)
-    if max(map(len, names), default=0) > 14:
+    if max((len(line) for name in names for line in name.splitlines()), default=0) > 14:
         for label in ax.get_xticklabels():
             label.set(rotation=20, horizontalalignment="right", rotation_mode="anchor")
     if not record.lines:
@@ -158,6 +159,11 @@ def _draw_line(line: ParallelLine, count: int, ax: "Axes") -> None:
         alpha = (0.1 + 0.65 * goodness) * (0.25 + 0.75 * crowd)
         style |= {"color": DARK, "alpha": alpha, "label": "completed"}
     ax.plot(xs, ys, **style)
+    has_value = [x for x, y in zip(xs, ys, strict=True) if not math.isnan(y)]
+    bridge = {**style, "lw": style["lw"] / 2, "ls": (0, (1, 2)), "label": None}
+    for start, end in itertools.pairwise(has_value):
+        if end > start + 1:
+            ax.plot([start, end], [ys[start], ys[end]], **bridge)
 
 
 def _draw_axis(index: int, ticks: list[tuple[float, str]], ax: "Axes") -> None:

@@ -282,7 +282,7 @@ class Study:
         | `isolation_plots.png` | `plot_isolation` of every varied hyperparameter |
         | `budget.png` | `plot_budget` |
         | `parallel_coordinates.png` | `plot_parallel` |
-        | `slices.png` | `plot_slice` of the learning rate, or else the first varied hyperparameter, against the others |
+        | `slices.png` | `plot_slice` of the best trial's learning rate, or else the first varied hyperparameter, against each that varies with it |
         | `importance.png` | `plot_importance` of what `importance` finds |
         | `gradient_norms.png` | `plot_norms` of the best trials, and of infeasible ones |
         | `trial_variance.png` | `plot_variance` |

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from tfplaybook.studies._format import format_value, shorten
+from tfplaybook.studies._format import format_value, in_two_lines, shorten
 from tfplaybook.studies._records import Value
 from tfplaybook.studies._style import EDGE
 
@@ -29,7 +29,7 @@ def set_x_axis(
     """Set scale, limits, ticks and label; dotted lines mark the ends of the searched range."""
     low, high = x_range
     suffix = f" ({scale.replace('_', ' ')})" if "log" in scale else ""
-    ax.set_xlabel(shorten(name, LABEL_LENGTH - len(suffix)) + suffix, fontsize=9)
+    ax.set_xlabel(in_two_lines(name, LABEL_LENGTH - len(suffix)) + suffix, fontsize=9)
     if scale == "categorical":
         _set_categorical(ax, x_range, categories)
     elif low == high:

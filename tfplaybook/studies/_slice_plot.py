@@ -71,7 +71,7 @@ class SliceRecord:
         if best is None:
             return losses
         at = ", ".join(
-            f"{shorten(axis.name, 20)} {_value(axis, place)}"
+            f"{shorten(axis.name.partition(' (')[0], 20)} {_value(axis, place)}"
             for axis, place in ((self.x, best.x), (self.y, best.y))
         )
         return f"best at {at}" + (f"; {losses}" if lost else "")

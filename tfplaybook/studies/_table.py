@@ -4,7 +4,7 @@ import csv
 import importlib
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import rich.box
@@ -41,29 +41,29 @@ def study_table(study: Study) -> rich.table.Table:
     Epochs count from 1, as Keras prints them. Below the table are the hyperparameters that no
     trial varies, and why trials have failed, are infeasible or are damaged, each reason once.
     """
-    names = _shown_names(study)
+    columns = _shown_columns(study)
     table = _TableWithNotes(box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.above, table.below = _above(study), _below(study)
     # In a narrow terminal the values of hyperparameters are folded.
     table.add_column("trial", no_wrap=True)
     table.add_column(rich.text.Text(_in_lines(study.objective.name)), justify="right", no_wrap=True)
     table.add_column("best\nepoch", justify="right", no_wrap=True)
-    for name in names:
+    for name in columns:
         table.add_column(rich.text.Text(_in_lines(name)), justify="right", overflow="fold")
     table.add_column("status", no_wrap=True)
 
     styles = {"completed": "", "running": "cyan", "failed": "red", "infeasible": "red"}
     for row, trial in enumerate(_in_order(study)):
         style = "bold green" if row == 0 and trial in study.best() else styles[trial.status]
-        table.add_row(*map(rich.text.Text, _cells(trial, names)), style=style)
+        table.add_row(*map(rich.text.Text, _cells(trial, columns)), style=style)
     return table
 
 
 def study_markdown(study: Study) -> str:
     """Return the content of `study_table` as Markdown."""
-    names = _shown_names(study)
-    header = ["trial", study.objective.name, "best epoch", *names, "status"]
-    rows = [_cells(trial, names) for trial in _in_order(study)]
+    columns = _shown_columns(study)
+    header = ["trial", study.objective.name, "best epoch", *columns, "status"]
+    rows = [_cells(trial, columns) for trial in _in_order(study)]
     above = [line for text in _above(study) for line in text.splitlines()]
     parts = ["\n\n".join(map(_escaped, above)), markdown_table(header, rows)]
     parts += ["\n".join(f"- {_escaped(line)}" for line in _below(study))]
@@ -130,9 +130,19 @@ def _in_order(study: Study) -> tuple[Trial, ...]:
     return (*study.ranked(), *study.running, *study.failed, *study.infeasible)
 
 
-def _shown_names(study: Study) -> list[str]:
+def _shown_columns(study: Study) -> dict[str, list[str]]:
+    """Return the columns of the table by their headings, each with the hyperparameters in it.
+
+    Those that share a declared name share a column: no trial has two of them, and which one it
+    is stands in the column of their parent (C4).
+    """
     constant = _constant_values(study)
-    return [name for name in _hyperparameter_names(study) if name not in constant]
+    declared = {h.name: h.declared_name or h.name for h in study.space}
+    columns: dict[str, list[str]] = {}
+    for name in _hyperparameter_names(study):
+        if name not in constant:
+            columns.setdefault(declared.get(name, name), []).append(name)
+    return columns
 
 
 def _escaped(text: str) -> str:
@@ -173,12 +183,16 @@ def _some(ids: list[str]) -> str:
     return ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
 
 
-def _cells(trial: Trial, names: list[str]) -> list[str]:
+def _cells(trial: Trial, columns: Mapping[str, Sequence[str]]) -> list[str]:
+    values = [
+        [format_value(trial.values[name]) for name in names if name in trial.values]
+        for names in columns.values()
+    ]
     return [
         trial.trial_id,
         _NOTHING if trial.objective is None else format_value(trial.objective),
         _NOTHING if trial.best_step is None else str(trial.best_step + 1),
-        *(format_value(trial.values[name]) if name in trial.values else _NOTHING for name in names),
+        *(", ".join(cell) or _NOTHING for cell in values),
         trial.status,
     ]
 

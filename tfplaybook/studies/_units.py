@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfplaybook.studies._diagnoses._positions import position, value_at
-from tfplaybook.studies._format import format_value, shorten
+from tfplaybook.studies._format import format_value, in_two_lines, shorten
 from tfplaybook.studies._records import Hyperparameter, Study, Value
 from tfplaybook.studies._scales import LABEL_LENGTH, Scale
 from tfplaybook.studies._style import EDGE
@@ -119,7 +119,7 @@ def label_axis(axis: "XAxis | YAxis", unit: UnitAxis) -> None:
     axis.set_ticks([place for place, _ in places], labels)
     suffix = f" ({unit.scale.replace('_', ' ')})" if "log" in unit.scale else ""
     length = LABEL_LENGTH if axis.axis_name == "x" else _Y_LABEL_LENGTH
-    axis.set_label_text(shorten(unit.name, length - len(suffix)) + suffix, fontsize=9)
+    axis.set_label_text(in_two_lines(unit.name, length - len(suffix)) + suffix, fontsize=9)
     pad = 0.5 / max(len(unit.categories) - 1, 1) if unit.categories else _PAD_FRACTION
     limit = axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim
     limit(-pad, 1.0 + pad)

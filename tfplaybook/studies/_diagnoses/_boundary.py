@@ -29,6 +29,7 @@ class Expansion:
             scale on which it was sampled.
         slope_score: How steeply the objective still improves outward at the end, over its
             standard error.
+        trials: Ids of those best trials, of those in which the hyperparameter exists.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Expansion:
     proposed: float
     cluster: float
     slope_score: float
+    trials: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         verb = "raise" if self.proposed > self.bound else "lower"
@@ -71,9 +73,10 @@ def search_space_boundary(
     range. An end is suspicious if the `top` best trials are on average nearer to it than
     `near_fraction`, and if a quadratic fitted to the objectives of all trials still improves
     outward there: one of a few points lies near some end by chance. Objectives that a picture
-    would cut off count as the worst that it shows. The proposed bound never passes a limit that
-    the range suggests: 0 for a range of positive numbers, 1 for one of fractions that is not
-    logarithmic.
+    would cut off count as the worst that it shows. Of a hyperparameter that exists only under a
+    condition the best trials that have it are meant (C4), of at least 8. The proposed bound never
+    passes a limit that the range suggests: 0 for a range of positive numbers, 1 for one of
+    fractions that is not logarithmic.
 
     Args:
         study: The study; at least 8 completed trials.
@@ -94,7 +97,11 @@ def search_space_boundary(
     trials = study.ranked()
     dimensions = tuple(h for h in ranged(study) if not h.is_inferred)
     if not dimensions and ranged(study):
-        return _finding("unknown", "The ranges that were searched are not known", thresholds)
+        return _finding(
+            "unknown",
+            "The ranges that were searched are not known: give `load` the `space`",
+            thresholds,
+        )
     if not dimensions:
         return _finding("ok", "No hyperparameter has a range with ends", thresholds)
     if len(trials) < FEWEST_TRIALS:
@@ -104,10 +111,11 @@ def search_space_boundary(
     found = []
     nearest = math.inf
     for h in dimensions:
-        cluster = positions(h, trials[:top])
-        cluster = cluster[np.isfinite(cluster)]
-        if not len(cluster):
+        at = positions(h, trials)
+        having = np.flatnonzero(np.isfinite(at))[:top]
+        if not len(having):
             continue
+        cluster = at[having]
         scores = outward_scores(study, trials, h)
         for end, distance, score in zip(
             ("lower", "upper"), (cluster.mean(), 1 - cluster.mean()), scores, strict=True
@@ -119,19 +127,31 @@ def search_space_boundary(
                 bound = h.min_value if end == "lower" else h.max_value
                 proposed = expanded(h, end, expand_fraction)
                 found.append(
-                    Expansion(h.name, end, float(bound or 0), proposed, float(distance), score)
+                    Expansion(
+                        h.name,
+                        end,
+                        float(bound or 0),
+                        proposed,
+                        float(distance),
+                        score,
+                        tuple(trials[i].trial_id for i in having),
+                    )
                 )
     found.sort(key=lambda expansion: -expansion.slope_score)
     numbers = {"nearest": nearest, "ends": float(len(found))}
     ids = tuple(trial.trial_id for trial in trials[:top])
-    here = best_trials(len(ids)).capitalize() + (" is" if len(ids) == 1 else " are")
+    here = best_trials(len(ids)).capitalize()
     if not found:
-        return _finding("ok", f"{here} inside all ranges", thresholds, numbers, ids)
+        evidence = f"{here} {'is' if len(ids) == 1 else 'are'} inside all ranges"
+        return _finding("ok", evidence, thresholds, numbers, ids)
     first = found[0]
+    if first.trials != ids:
+        ids = first.trials
+        here = f"Of those that have {first.name} {best_trials(len(ids))}"
     evidence = (
-        f"{here} on average {first.cluster:.0%} of the range away from "
-        f"the {first.end} end of {first.name}, {format_value(first.bound)}, and the objective "
-        f"still improves there ({first.slope_score:.1f} standard errors)"
+        f"{here} {'is' if len(ids) == 1 else 'are'} on average {first.cluster:.0%} of the range "
+        f"away from the {first.end} end of {first.name}, {format_value(first.bound)}, and the "
+        f"objective still improves there ({first.slope_score:.1f} standard errors)"
     )
     remedy = f"{'; '.join(map(str, found))}. Search again."
     return _finding(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tfplaybook.studies._diagnoses._adoption import adoption
 from tfplaybook.studies._diagnoses._boundary import search_space_boundary
 from tfplaybook.studies._diagnoses._comparison import scientific_comparison
-from tfplaybook.studies._diagnoses._finding import Finding, naming
+from tfplaybook.studies._diagnoses._finding import Finding, Verdict, naming
 from tfplaybook.studies._diagnoses._importance import importance
 from tfplaybook.studies._diagnoses._infeasible import infeasible_fraction, stability_edge
 from tfplaybook.studies._diagnoses._length import max_train_steps, saturated_early, still_improving
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import rich.table
 
 _MARKS = {"act": "!", "unknown": "?", "ok": "+"}
+_SOURCES_WIDTH = 7
 _STYLES = {"act": "bold yellow", "unknown": "dim", "ok": "green"}
 
 
@@ -58,7 +59,10 @@ class Diagnosis:
 
     def __str__(self) -> str:
         lines = [f"{self.study}", f"Next: {self.next_step}", ""]
-        lines += [f"{_MARKS[finding.verdict]} {finding}" for finding in self.findings]
+        lines += [
+            f"{_MARKS[verdict]} {evidence} ({sources}){f': {remedy}' if remedy else ''}"
+            for verdict, sources, evidence, remedy in self._rows()
+        ]
         return "\n".join(lines)
 
     def __rich__(self) -> "rich.table.Table":
@@ -68,16 +72,30 @@ class Diagnosis:
         table = rich.table.Table(box=None, pad_edge=False, show_header=False)
         table.title, table.title_justify = f"{self.study}\n", "left"
         table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True)
+        table.add_column(max_width=_SOURCES_WIDTH)
         table.add_column()
         table.add_row("", "next", rich.text.Text(f"{self.next_step}\n", style="bold"))
-        for finding in self.findings:
-            style = _STYLES[finding.verdict]
-            text = rich.text.Text(finding.evidence)
-            if finding.remedy:
-                text.append(f": {finding.remedy}", style=style)
-            table.add_row(rich.text.Text(_MARKS[finding.verdict], style), finding.source, text)
+        for verdict, sources, evidence, remedy in self._rows():
+            style = _STYLES[verdict]
+            text = rich.text.Text(evidence)
+            if remedy:
+                text.append(f": {remedy}", style=style)
+            table.add_row(rich.text.Text(_MARKS[verdict], style), sources, text)
         return table
+
+    def _rows(self) -> list[tuple[Verdict, str, str, str]]:
+        """Return verdict, sources, evidence and remedy of each line of the checklist.
+
+        What cannot be told for one reason, such as curves that are missing, is said once.
+        """
+        sources: dict[tuple[Verdict, str, str], list[str]] = {}
+        for finding in self.findings:
+            key = (finding.verdict, finding.evidence, finding.remedy)
+            sources.setdefault(key, []).append(finding.source)
+        return [
+            (verdict, ", ".join(lines), evidence, remedy)
+            for (verdict, evidence, remedy), lines in sources.items()
+        ]
 
 
 def diagnose(
@@ -108,8 +126,8 @@ def diagnose(
         overfitting(study, scientific=scientific),
         overfitting_anywhere(study),
         late_variance(study),
-        objective_noise(study),
         enough_points(study),
+        objective_noise(study),
         _importance_if_installed(study),
     ]
     if scientific:
@@ -146,7 +164,8 @@ def _next(study: Study, findings: list[Finding]) -> str:
     if study.running:
         return f"Wait for {naming([trial.trial_id for trial in study.running])}."
     for finding in findings:
-        if finding.verdict == "unknown" and finding.remedy:
+        # To know what matters is worth no trials of its own.
+        if finding.verdict == "unknown" and finding.remedy and finding.name != "importance":
             return f"{finding.remedy} {finding.evidence} ({finding.source})."
     best = study.best()[0]
     return (

@@ -1,8 +1,9 @@
 """C1, E3 and E4: which value of a scientific hyperparameter is best, and was it a fair contest?"""
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tfplaybook._arguments import check_count, check_number
 from tfplaybook.studies._diagnoses._boundary import FEWEST_TRIALS, search_space_boundary
@@ -64,9 +65,9 @@ def scientific_comparison(
     least `min_lead_probability`, k being the smaller number of trials, and if the difference of
     their best is more than the noise of a difference, where that is known. The probability is
     that of the bootstrap (E5) in closed form, which is too sure of itself: between equal values
-    it is often above 0.9. The contest is unfair if a value has too few trials, or fewer than
-    another by a factor, or if its best trial overfits (D6) or has a nuisance hyperparameter at
-    the end of its range (D1).
+    it is often above 0.9. The contest is unfair if a value has too few trials (none, of a list of
+    values), or fewer than another by a factor, or if its best trial overfits (D6) or has a nuisance
+    hyperparameter at the end of its range (D1).
 
     Args:
         study: The study.
@@ -108,19 +109,26 @@ def scientific_comparison(
         if all(h.name in trial.values for h in hyperparameters):
             label = ", ".join(_label(h, trial, buckets) for h in hyperparameters)
             groups.setdefault(label, []).append(trial)
+    counts = {label: len(trials) for label, trials in groups.items()}
+    counts |= dict.fromkeys(_declared_labels(hyperparameters) - counts.keys(), 0)
+    unequal = _count_problems(counts, min_trials, max_count_ratio)
     if len(groups) < 2:
+        is_unfair = bool(unequal) and max(counts.values(), default=0) > max_count_ratio * min_trials
         return ComparisonFinding(
             "scientific_comparison",
             "E4",
-            "unknown",
-            f"Completed trials have {len(groups)} of the values to compare",
+            "act" if is_unfair else "unknown",
+            unequal[0]
+            if is_unfair
+            else f"Completed trials have {len(groups)} of the values to compare",
             "Run trials of the others.",
             thresholds=thresholds,
+            problems=tuple(unequal) if is_unfair else (),
         )
     parts = {
         label: dataclasses.replace(study, trials=tuple(trials)) for label, trials in groups.items()
     }
-    problems = _count_problems(groups, min_trials, max_count_ratio) + [
+    problems = unequal + [
         problem
         for label, part in parts.items()
         for problem in _tuning_problems(label, part, scientific)
@@ -173,10 +181,21 @@ def _label(hyperparameter: Hyperparameter, trial: Trial, buckets: int) -> str:
     return f"{hyperparameter.name} {' to '.join(map(format_value, ends))}"
 
 
+def _declared_labels(hyperparameters: Sequence[Hyperparameter]) -> set[str]:
+    """Return the labels of all values, if each hyperparameter always exists and has a list."""
+    if any(h.conditions or h.is_inferred or not h.values for h in hyperparameters):
+        return set()
+    settings = itertools.product(
+        *([f"{h.name}={format_value(value)}" for value in h.values] for h in hyperparameters)
+    )
+    return {", ".join(setting) for setting in settings}
+
+
 def _count_problems(
-    groups: dict[str, list[Trial]], min_trials: int, max_count_ratio: float
+    counts: Mapping[str, int], min_trials: int, max_count_ratio: float
 ) -> list[str]:
-    counts = {label: len(trials) for label, trials in groups.items()}
+    if not counts:
+        return []
     fewest, most = min(counts, key=lambda i: counts[i]), max(counts, key=lambda i: counts[i])
     if counts[fewest] >= min_trials and counts[most] <= max_count_ratio * counts[fewest]:
         return []

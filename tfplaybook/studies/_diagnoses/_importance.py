@@ -10,7 +10,7 @@ from tfplaybook._arguments import check_count, check_number
 from tfplaybook.studies._diagnoses._boundary import shown_costs
 from tfplaybook.studies._diagnoses._finding import Finding, Verdict, count_of
 from tfplaybook.studies._diagnoses._positions import positions
-from tfplaybook.studies._records import Hyperparameter, Study, Trial
+from tfplaybook.studies._records import Hyperparameter, Study, Trial, Value
 
 _SOBOL_POINTS = 512
 _FEWEST_TRIALS = 10
@@ -49,7 +49,7 @@ class ImportanceFinding(Finding):
 def importance(
     study: Study,
     *,
-    min_total: float = 0.03,
+    min_total: float = 0.01,
     min_explained: float = 0.3,
     resamples: int = 8,
     max_trials: int = 200,
@@ -61,7 +61,8 @@ def importance(
     and the total indices of Sobol are taken from it (Saltelli et al., 2010). That is done
     `resamples` times, each time without another part of the trials, on which the explained
     variance is measured. Infeasible trials count with the worst objective that a picture shows. A
-    hyperparameter that does not exist in a trial counts as in the middle of its range.
+    hyperparameter that does not exist in a trial counts as in the middle of its range, and so it
+    does where the process is evaluated without it: it matters only as far as it exists (C4).
 
     Args:
         study: The study; at least 10 trials and 4 per varied hyperparameter.
@@ -215,7 +216,7 @@ def _fit_resamples(
 
 
 def _settled(points: np.ndarray, varied: tuple[Hyperparameter, ...]) -> np.ndarray:
-    """Move the places on the axis of a pair of values to those that trials have."""
+    """Move places to those that trials have: of a category, and where one does not exist (C4)."""
     settled = points.copy()
     for i, h in enumerate(varied):
         if h.min_value is None:
@@ -223,7 +224,30 @@ def _settled(points: np.ndarray, varied: tuple[Hyperparameter, ...]) -> np.ndarr
             settled[:, i] = (
                 np.minimum((points[:, i] * count).astype(int), count - 1) + 0.5
             ) / count
+    for i, h in enumerate(varied):
+        for parent, allowed in h.conditions:
+            settled[~_may_be(parent, allowed, settled, varied), i] = 0.5
     return settled
+
+
+def _may_be(
+    parent: str,
+    allowed: tuple[Value, ...],
+    settled: np.ndarray,
+    varied: tuple[Hyperparameter, ...],
+) -> np.ndarray:
+    """Return where a parent of this declared name can have one of these values, bool (n,).
+
+    Only a parent with categories can have another value; several under one name exclude each other,
+    so that any of them counts.
+    """
+    found = [
+        np.isin(np.round(settled[:, i] * len(p.values) - 0.5), [p.values.index(v) for v in those])
+        for i, p in enumerate(varied)
+        if (p.declared_name or p.name) == parent and p.min_value is None
+        for those in [[v for v in allowed if v in p.values]]
+    ]
+    return np.any(found, axis=0) if found else np.ones(len(settled), dtype=bool)
 
 
 def _fitted(features: np.ndarray, targets: np.ndarray) -> Any:

@@ -5,7 +5,10 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tfplaybook._arguments import check_count, check_number
+from tfplaybook.runs import Curve
 from tfplaybook.studies._diagnoses._finding import Finding, Verdict, best_trials, count_of, naming
 from tfplaybook.studies._diagnoses._signals import no_curves, over, signals, training_name
 from tfplaybook.studies._records import Objective, Study, Trial
@@ -15,6 +18,10 @@ _REGULARIZATION = re.compile(
     r"label_smoothing|augment|mixup|cutmix|cutout|noise|early_stop",
     re.IGNORECASE,
 )
+
+
+# Training that rises by less of the rise of validation counts as level, as at an accuracy of 1.
+_LEVEL_FRACTION = 0.1
 
 
 class _Rise(NamedTuple):
@@ -36,8 +43,9 @@ def overfitting(
 
     The rise is from the lowest point to the end of the validation curve, smoothed over a tenth
     of its points, as a fraction of how far it had come down. A trial overfits if that is at least
-    `min_rise_fraction` and at least `min_rise_score` standard errors, and the same metric on the
-    training data, if it was recorded, does not rise likewise.
+    `min_rise_fraction` and at least `min_rise_score` standard errors, and if the same metric on the
+    training data, if it was recorded, does not rise likewise, over its own drop or since the step
+    at which validation was lowest: what has not learned cannot overfit.
 
     Args:
         study: The study; curves of at least 8 points.
@@ -108,7 +116,12 @@ def overfitting_anywhere(
     verdict: Verdict = "act" if found else "ok" if rises else "unknown"
     evidence = f"{len(found)} of {count_of(len(rises), 'trial')} overfit"
     evidence += f", such as {naming(found)}" if found else ""
-    remedy = "The search may prefer what regularizes by accident: tune a regularizer too."
+    tuned = [h.name for h in study.varied if _REGULARIZATION.search(h.name)]
+    remedy = "The search may prefer what regularizes by accident, such as a low learning rate: " + (
+        f"see whether {', '.join(tuned)} should reach further."
+        if tuned
+        else "tune a regularizer too."
+    )
     return Finding(
         "overfitting_anywhere",
         "N5",
@@ -194,17 +207,47 @@ def _rises(trials: Sequence[Trial], name: str, objective: Objective) -> dict[str
 
 
 def _overfitting_rises(study: Study, trials: Sequence[Trial]) -> dict[str, _Rise]:
-    """Return how the validation curves rise, 0 where the training curve rises as much."""
+    """Return how the validation curves rise, 0 where the training curve rises likewise."""
     name = study.objective.name
     if not name.startswith("val_"):
         return {}
     rises = _rises(trials, name, study.objective)
     training = _rises(trials, training_name(study), study.objective)
     quiet = _Rise(0.0, 0.0)
+    parted = {trial.trial_id for trial in trials if _parts(study, trial)}
     return {
-        trial_id: rise if training.get(trial_id, quiet).fraction < rise.fraction / 2 else quiet
+        trial_id: rise
+        if trial_id in parted and training.get(trial_id, quiet).fraction < rise.fraction / 2
+        else quiet
         for trial_id, rise in rises.items()
     }
+
+
+def _parts(study: Study, trial: Trial) -> bool:
+    """Whether training leaves validation behind, in most runs that have recorded both."""
+    name, training = study.objective.name, training_name(study)
+    parted = [
+        _change(run.curves[training], lowest, study)
+        < _LEVEL_FRACTION * _change(run.curves[name], lowest, study)
+        for run in trial.runs
+        if {name, training} <= run.curves.keys() and np.isfinite(run.curves[name].values).any()
+        for lowest in [_lowest(run.curves[name], study)]
+    ]
+    return not parted or 2 * sum(parted) > len(parted)
+
+
+def _lowest(curve: Curve, study: Study) -> int:
+    costs = study.objective.cost(1.0) * curve.values
+    return int(curve.steps[np.nanargmin(np.where(np.isfinite(costs), costs, np.nan))])
+
+
+def _change(curve: Curve, since: int, study: Study) -> float:
+    """Return by how much the end of the finite part of a curve is above its value at a step."""
+    finite = np.isfinite(curve.values)
+    steps, values = curve.steps[finite], curve.values[finite]
+    if not len(values):
+        return 0.0
+    return study.objective.cost(float(values[-1] - np.interp(since, steps, values)))
 
 
 def _exceeding(rises: dict[str, _Rise], fraction: float, score: float) -> list[str]:

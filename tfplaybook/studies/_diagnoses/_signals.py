@@ -106,4 +106,4 @@ def no_curves(study: Study, trials: tuple[Trial, ...], name: str) -> str:
         return "No trial is completed"
     if any(trial.curves(name) for trial in trials):
         return f"The curves of {name} have fewer than {FEWEST_POINTS} finite points"
-    return f"No run has recorded {name}"
+    return f"No trial has a curve of {name}"
