@@ -120,9 +120,10 @@ def test_two_hosts_read_a_set_once(tmp_path):
 
 def test_the_readme_runs_as_written(tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         run("-c", block, cwd=tmp_path)
+    assert pb.runs.CheckpointReader(tmp_path / "runs" / "first" / "checkpoints").entries()
     assert len(pb.studies.load(tmp_path / "studies" / "round1").completed) == 8
 
 
