@@ -33,3 +33,15 @@ def _fresh_keras():
     """Names of layers and the global seed do not leak from test to test."""
     yield
     keras.utils.clear_session(free_memory=False)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_collectives():
+    """Every test reduces over replicas in groups of its own.
+
+    Each MirroredStrategy numbers its reductions anew, and TensorFlow refuses a number that an
+    earlier strategy of the process has used for another type.
+    """
+    yield
+    if ON_TENSORFLOW:
+        tf.distribute.MirroredStrategy._collective_key_base += 100_000

@@ -89,7 +89,7 @@ def test_optimizers_save_the_variables_of_the_list_that_we_replace(scaled):
 def test_fit_asks_the_model_for_its_first_epoch():
     class StartAt(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
-            self.model._initial_epoch = 2
+            _keras.begin_at_epoch(self.model, 2)
 
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")

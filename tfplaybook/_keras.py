@@ -118,6 +118,14 @@ def count_updates(model: keras.Model) -> int:
     return int(ops.convert_to_numpy(innermost_optimizer(model).iterations))
 
 
+def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:
+    """Make the `fit` that begins start at `epoch`; None undoes it, which Keras itself never does.
+
+    Left there, the next `fit` would skip epochs.
+    """
+    model._initial_epoch = epoch
+
+
 def accumulation_steps(model: keras.Model) -> int:
     """Return how many batches make one update."""
     return innermost_optimizer(model).gradient_accumulation_steps or 1

@@ -250,7 +250,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
             epochs = self.params["epochs"]
             finished = checkpoint.record["finished_epochs"] or self._first_epoch
             has_ended = finished >= epochs or run.has_finished(epochs)
-            model._initial_epoch = epochs if has_ended else self._first_epoch
+            _keras.begin_at_epoch(model, epochs if has_ended else self._first_epoch)
             if has_ended and self._is_alone:
                 ended = notices.ended(self.directory, self._first_epoch, checkpoint.entry.step)
                 warnings.warn(ended, stacklevel=2)
@@ -262,8 +262,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save the epoch before, which all callbacks have seen by now."""
-        # `fit` has read it; left there, the next `fit` would skip epochs.
-        self.model._initial_epoch = None
+        _keras.begin_at_epoch(self.model, None)
         self._save_pending()
         self._epoch = epoch
         self._batches = 0
@@ -369,7 +368,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Wait for the last checkpoint; choose the best."""
         model = self.model
-        model._initial_epoch = None
+        _keras.begin_at_epoch(model, None)
         try:
             if self._evaluation is not None:
                 self._evaluation.on_train_end(logs)
