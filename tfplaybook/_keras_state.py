@@ -24,7 +24,7 @@ _NUMPY_GENERATOR = "MT19937"
 # has other names, but no other meaning.
 _MADE_BY_KERAS = re.compile(r"_\d+(?=[_/]|$)")
 _SHOWN_DIFFERENCES = 5
-_COPYING_THREADS = 4
+_COPYING_THREADS = 2
 
 
 def capture(
@@ -42,16 +42,19 @@ def capture(
             faster than new memory.
     """
     buffers = buffers or {}
-    values = {name: _host_value(variable) for name, variable in _variables(model)}
     copies = {}
-    for name, value in values.items():
-        copy = buffers.get(name)
-        if copy is None or copy.shape != value.shape or copy.dtype != value.dtype:
-            copy = np.empty_like(value)
-        copies[name] = copy
-    # Training waits for this, and one core does not use the whole bandwidth of the memory.
+    # Training waits for this: the threads copy while the next variables are read.
     with concurrent.futures.ThreadPoolExecutor(_COPYING_THREADS) as threads:
-        list(threads.map(np.copyto, copies.values(), values.values()))
+        running = []
+        for name, variable in _variables(model):
+            value = _host_value(variable)
+            copy = buffers.get(name)
+            if copy is None or copy.shape != value.shape or copy.dtype != value.dtype:
+                copy = np.empty_like(value)
+            running.append(threads.submit(np.copyto, copy, value))
+            copies[name] = copy
+    for copying in running:
+        copying.result()
     return {**copies, **_host_generators()}
 
 
@@ -290,9 +293,9 @@ def _replica_values(variable: Any) -> list[np.ndarray]:
     """Return the values on the replicas of a `tf.distribute` strategy, or the only value."""
     values = getattr(variable.value, "values", None)
     if isinstance(values, tuple | list) and len(values) > 1:
-        return [np.asarray(value.read_value()) for value in values]
+        return [np.asarray(value.value()) for value in values]
     if keras.backend.backend() == "tensorflow":
-        return [np.asarray(variable.value.read_value())]
+        return [np.asarray(variable.value.value())]
     return [np.asarray(variable.value)]
 
 

@@ -47,9 +47,11 @@ def campaign(folder, *, kills, backend):
     expected = outcome(undisturbed)
     assert len(expected[1]) >= 3
     moments = random.Random(0)
-    killed = resumed = 0
+    runs = killed = resumed = 0
     while killed < kills:
-        directory = folder / str(killed)
+        # A run that has ended is not trained again, and could not be killed.
+        directory = folder / str(runs)
+        runs += 1
         end = None
         while end is None:
             delay = moments.uniform(0.0, seconds) if killed < kills else None
