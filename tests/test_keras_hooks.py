@@ -112,7 +112,7 @@ def test_optimizers_keep_their_averages_beside_the_weights():
 
 def test_the_global_seed_generator_is_a_global_attribute():
     keras.random.normal((1,))
-    generator = _keras_state._global_generator()
+    generator = _keras.global_seed_generator()
     assert isinstance(generator, keras.random.SeedGenerator), (
         f"Keras {keras.version()} keeps the generator of unseeded calls elsewhere"
     )

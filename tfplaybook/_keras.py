@@ -16,6 +16,7 @@ from keras import ops
 
 _RATE_METHOD = "_get_current_learning_rate"
 _RATE_VARIABLE = "_learning_rate"
+GLOBAL_SEED_GENERATOR = "global_seed_generator"
 
 _registries: "weakref.WeakKeyDictionary[Any, dict[str, Any]]" = weakref.WeakKeyDictionary()
 
@@ -124,6 +125,27 @@ def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:
     Left there, the next `fit` would skip epochs.
     """
     model._initial_epoch = epoch
+
+
+def global_seed_generator() -> Any:
+    """Return the generator of unseeded `keras.random` calls, or None before the first of them."""
+    from keras.src.backend.common import global_state
+
+    return global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+
+
+def make_global_seed_generator() -> None:
+    """Make the generator as the first unseeded call would."""
+    from keras.src.random.seed_generator import global_seed_generator
+
+    global_seed_generator()
+
+
+def forget_global_seed_generator() -> None:
+    """Let the next unseeded call make a new generator."""
+    from keras.src.backend.common import global_state
+
+    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)
 
 
 def accumulation_steps(model: keras.Model) -> int:

@@ -18,8 +18,6 @@ from keras import ops, tree
 
 from tfplaybook import _keras
 
-_GLOBAL_GENERATOR = "global_seed_generator"
-
 
 class Evaluator:
     """`model.evaluate` with a compiled step of its own, traced once, that counts no padding.
@@ -92,7 +90,7 @@ def undisturbed(model: keras.Model) -> Iterator[None]:
     """Give training back as it was: its metrics, the seeds of Keras, and the host's generators."""
     weights = {id(variable) for variable in model.weights}
     seeds = [variable for variable in model.variables if id(variable) not in weights]
-    generator = _global_generator()
+    generator = _keras.global_seed_generator()
     if generator is not None:
         seeds.append(generator.state)
     parts = [part for variable in [*model.metrics_variables, *seeds] for part in _parts(variable)]
@@ -104,7 +102,7 @@ def undisturbed(model: keras.Model) -> Iterator[None]:
         for part, value in zip(parts, values, strict=True):
             part.assign(value)
         if generator is None:
-            _forget_global_generator()
+            _keras.forget_global_seed_generator()
         random.setstate(python)
         np.random.set_state(numpy)
 
@@ -244,15 +242,3 @@ def _parts(variable: Any) -> list[Any]:
 def _copy(variable: Any) -> np.ndarray:
     value = variable.value if isinstance(variable, keras.Variable) else variable
     return np.array(ops.convert_to_numpy(value))
-
-
-def _global_generator() -> Any:
-    from keras.src.backend.common import global_state
-
-    return global_state.get_global_attribute(_GLOBAL_GENERATOR)
-
-
-def _forget_global_generator() -> None:
-    from keras.src.backend.common import global_state
-
-    global_state.set_global_attribute(_GLOBAL_GENERATOR, None)

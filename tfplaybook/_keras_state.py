@@ -18,7 +18,6 @@ MODEL = "model/"
 OPTIMIZER = "optimizer/"
 GENERATOR = "generator/"
 
-_GLOBAL_GENERATOR = "global_seed_generator"
 _NUMPY_GENERATOR = "MT19937"
 # Keras numbers layers in the order in which a process makes them: a second model of the same kind
 # has other names, but no other meaning.
@@ -83,9 +82,9 @@ def restore(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
     Raises:
         ValueError: The model or its optimizer has other variables; nothing is changed then.
     """
-    generator = f"{GENERATOR}{_GLOBAL_GENERATOR}"
+    generator = f"{GENERATOR}{_keras.GLOBAL_SEED_GENERATOR}"
     if generator in state:
-        _make_global_generator()
+        _keras.make_global_seed_generator()
     host = {name for name in state if name.startswith(GENERATOR)} - {generator}
     variables = {
         name: value
@@ -212,9 +211,9 @@ def _variables(model: keras.Model) -> Iterator[tuple[str, Any]]:
                 seen.add(id(variable))
                 yield f"{OPTIMIZER}{index:05d}/{variable.path}", variable
                 index += 1
-    generator = _global_generator()
+    generator = _keras.global_seed_generator()
     if generator is not None and id(generator.state) not in seen:
-        yield f"{GENERATOR}{_GLOBAL_GENERATOR}", generator.state
+        yield f"{GENERATOR}{_keras.GLOBAL_SEED_GENERATOR}", generator.state
 
 
 def _optimizers(model: keras.Model) -> list[Any]:
@@ -297,19 +296,6 @@ def _replica_values(variable: Any) -> list[np.ndarray]:
     if keras.backend.backend() == "tensorflow":
         return [np.asarray(variable.value.value())]
     return [np.asarray(variable.value)]
-
-
-def _global_generator() -> Any:
-    """Return the generator of unseeded `keras.random` calls, or None before the first of them."""
-    from keras.src.backend.common import global_state
-
-    return global_state.get_global_attribute(_GLOBAL_GENERATOR)
-
-
-def _make_global_generator() -> None:
-    from keras.src.random.seed_generator import global_seed_generator
-
-    global_seed_generator()
 
 
 def _host_generators() -> dict[str, np.ndarray]:

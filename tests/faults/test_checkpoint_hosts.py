@@ -1,28 +1,29 @@
 """Two processes that train one model: the first writes, and both go on from the same checkpoint."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import tfplaybook as pb
 
+BARRIERS = ("opened\n", "resumed\n", "saved\n")
 TRAIN = """
-import json, os, sys, time
+import json, os, sys
 import keras, numpy as np, tfplaybook as pb
 
 folder, index, epochs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 calls = []
 
 def barrier(name):
-    # Each host leaves a file and waits for the other's; the test ends a host that waits for ever.
+    # The test answers when both hosts are here.
     calls.append(name)
-    place = os.path.join(folder, f"barrier-{epochs}-{len(calls)}-{name}")
-    open(f"{place}.{index}", "w").close()
-    while not os.path.exists(f"{place}.{1 - index}"):
-        time.sleep(0.01)
+    print(name, flush=True)
+    input()
 
 keras.utils.set_random_seed(0)
 model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -42,23 +43,32 @@ print(json.dumps({"calls": calls, "resumed": checkpoint.resumed_step,
 
 def train(folder, epochs):
     """Run both hosts at the same time, and return what each says at its end."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TRAIN, str(folder), str(index), str(epochs)],
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in (0, 1)
-    ]
-    try:
-        outputs = [process.communicate(timeout=180) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    return [json.loads(output) for output, _ in outputs]
+    with contextlib.ExitStack() as stack:
+        errors = [stack.enter_context((folder / f"{host}.log").open("w+")) for host in (0, 1)]
+        hosts = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", TRAIN, str(folder), str(index), str(epochs)],
+                    env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors[index],
+                    text=True,
+                )
+            )
+            for index in (0, 1)
+        ]
+        for host in hosts:
+            stack.callback(host.kill)
+        while (lines := [host.stdout.readline() for host in hosts])[0] in BARRIERS:
+            assert lines[0] == lines[1]
+            for host in hosts:
+                host.stdin.write("\n")
+                host.stdin.flush()
+        for host in hosts:
+            host.stdin.close()
+        assert [host.wait() for host in hosts] == [0, 0], [Path(e.name).read_text() for e in errors]
+    return [json.loads(line) for line in lines]
 
 
 @pytest.mark.tensorflow

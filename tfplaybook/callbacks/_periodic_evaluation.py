@@ -352,3 +352,13 @@ def _named_numbers(results: Mapping[str, Any], prefix: str) -> Iterator[tuple[st
         else:
             for index, entry in enumerate(array.ravel().tolist()):
                 yield f"{prefix}{name}/{index}", entry
+
+
+def check_evaluation(evaluation: Any) -> PeriodicEvaluation | None:
+    """Return `evaluation` if it is one, or None."""
+    if evaluation is None or isinstance(evaluation, PeriodicEvaluation):
+        return evaluation
+    raise TypeError(
+        "`evaluation` must be a tfplaybook.callbacks.PeriodicEvaluation. Received: "
+        f"{evaluation!r:.80}."
+    )

@@ -4,7 +4,7 @@ import functools
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,19 @@ import numpy as np
 from tfplaybook import _keras, _keras_state
 from tfplaybook._arguments import check_count
 from tfplaybook.callbacks import _run_notices as notices
+from tfplaybook.callbacks import _taken_directories
 from tfplaybook.callbacks._best import BestCheckpoint
 from tfplaybook.callbacks._data_position import DataPosition
 from tfplaybook.callbacks._evaluation import Evaluation
 from tfplaybook.callbacks._evaluation_history import EvaluationHistory
 from tfplaybook.callbacks._monitors import check_reported, make_monitors
-from tfplaybook.callbacks._periodic_evaluation import PeriodicEvaluation
+from tfplaybook.callbacks._periodic_evaluation import PeriodicEvaluation, check_evaluation
 from tfplaybook.callbacks._preemption import PreemptionNotice
 from tfplaybook.callbacks._resumable_run import ResumableRun, describe_configuration
 from tfplaybook.callbacks._training_state import Camera, Snapshot, pack, unpack
 from tfplaybook.hosts import Host, current_host
 from tfplaybook.runs import AnyOf, BestN, LatestN, RetentionPolicy
 from tfplaybook.runs._retention import check_policy
-
-# By directory, how to give back what a `fit` has taken: one that was interrupted does not, and may
-# be gone while its last checkpoint is still being written.
-_taken: dict[Path, Callable[[], None]] = {}
 
 
 class RetrospectiveCheckpoint(_keras.Callback):
@@ -125,7 +122,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
         )
         self._data = data
         self._position = DataPosition(data)
-        self._evaluation = _check_evaluation(evaluation)
+        self._evaluation = check_evaluation(evaluation)
         self._host = host
         self._notice = PreemptionNotice()
         # In a search, whole runs are no mistake, and the study says what many of them show.
@@ -225,10 +222,10 @@ class RetrospectiveCheckpoint(_keras.Callback):
             )
         if self.directory == self._others_directory:
             raise ValueError(notices.copied(type(self).__name__, self.directory))
-        path = self.directory.resolve()
-        _taken.pop(path, _nothing)()
+        _taken_directories.release(self.directory)
         run = ResumableRun(self.directory, self._keep, self._host or current_host())
-        _taken[path] = functools.partial(_give_back, run, self._notice, self._position)
+        give_back = functools.partial(_give_back, run, self._notice, self._position)
+        _taken_directories.take(self.directory, give_back)
         return run
 
     def _put_back(self, model: keras.Model, run: ResumableRun) -> None:
@@ -357,13 +354,9 @@ class RetrospectiveCheckpoint(_keras.Callback):
                 "finished_epochs": self.params["epochs"] if is_last else None,
                 "data_step": None if epoch is None else self._position.step,
                 "monitors": [monitor._asdict() for monitor in self._monitors],
-                "uses_average": self._uses_average,
+                "uses_average": self._evaluation is not None and self._evaluation.uses_average,
             },
         )
-
-    @property
-    def _uses_average(self) -> bool:
-        return self._evaluation is not None and self._evaluation.uses_average
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Wait for the last checkpoint; choose the best."""
@@ -391,7 +384,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
 
     def _release(self) -> None:
         assert self.directory is not None
-        _taken.pop(self.directory.resolve(), _nothing)()
+        _taken_directories.release(self.directory)
 
 
 def _give_back(run: ResumableRun, notice: PreemptionNotice, position: DataPosition) -> None:
@@ -401,18 +394,5 @@ def _give_back(run: ResumableRun, notice: PreemptionNotice, position: DataPositi
     run.close()
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 def _scalars(logs: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
-
-
-def _check_evaluation(evaluation: Any) -> PeriodicEvaluation | None:
-    if evaluation is None or isinstance(evaluation, PeriodicEvaluation):
-        return evaluation
-    raise TypeError(
-        "`evaluation` must be a tfplaybook.callbacks.PeriodicEvaluation. Received: "
-        f"{evaluation!r:.80}."
-    )
