@@ -88,15 +88,19 @@ def serve(work_dir: str | os.PathLike[str], *, port: int = 0, workers: int = 1) 
     return Service(address, [*_start_workers(address, workers, "localhost"), dispatcher])
 
 
-def serve_workers(dispatcher: str, *, workers: int = 1, host: str = "localhost") -> Service:
+def serve_workers(
+    dispatcher: str, *, workers: int = 1, host: str = "localhost", port: int = 0
+) -> Service:
     """Start workers of the tf.data service in this process, for a dispatcher in another.
 
-    See the warning at `serve`.
+    Consumers wait for a worker that is lost: start it again with the same `host` and `port`. See
+    the warning at `serve`.
 
     Args:
         dispatcher: The dispatcher, "host:port".
         workers: Workers in this process, at least 1.
         host: Name by which consumers reach this machine.
+        port: Port of the worker in [0, 65535]; 0 takes a free one, and several workers need 0.
 
     Returns:
         The running workers; stop them with `stop()`, or use them in a `with` statement.
@@ -108,13 +112,21 @@ def serve_workers(dispatcher: str, *, workers: int = 1, host: str = "localhost")
     The playbook's I9 (tf.data service).
     """
     workers = check_count("workers", workers, minimum=1)
+    port = check_count("port", port, minimum=0, maximum=65_535)
+    if port and workers > 1:
+        raise ValueError(
+            f"`port` must be 0 with several workers: one port serves one. Received: port={port} "
+            f"and workers={workers}."
+        )
     _check_address(dispatcher)
-    return Service(dispatcher, _start_workers(dispatcher, workers, host))
+    return Service(dispatcher, _start_workers(dispatcher, workers, host, port))
 
 
-def _start_workers(dispatcher: str, count: int, host: str) -> list[Any]:
+def _start_workers(dispatcher: str, count: int, host: str, port: int = 0) -> list[Any]:
     service = tf.data.experimental.service
-    config = service.WorkerConfig(dispatcher_address=dispatcher, worker_address=f"{host}:%port%")
+    config = service.WorkerConfig(
+        dispatcher_address=dispatcher, worker_address=f"{host}:%port%", port=port
+    )
     return [service.WorkerServer(config) for _ in range(count)]
 
 
@@ -141,7 +153,8 @@ def through_service(
             - "every_worker_all": each worker gives the whole dataset, so that with W workers each
               element comes W times in a pass; a worker that is restarted begins again.
 
-            In both, a pass that loses a worker may wait for it for minutes before it goes on.
+            In both, a pass that loses a worker waits for it: start it again with the `host` and
+            `port` that it had.
 
     Raises:
         ValueError: If an argument is not as described.

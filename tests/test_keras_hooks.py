@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfplaybook import _keras, _keras_clipping, _keras_state
+from tfplaybook import _keras, _keras_clipping
 
 OPTIMIZERS = ["SGD", "RMSprop", "Adam", "AdamW", "Adagrad", "Nadam", "Lion", "Adafactor", "Lamb"]
 

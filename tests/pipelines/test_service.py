@@ -69,17 +69,17 @@ def test_bad_ports_and_workers(tmp_path):
         pipelines.serve(tmp_path, workers=-1)
 
 
-def start_dispatcher(work_dir, port):
-    """Start a dispatcher in a process of its own; return the process and the address."""
+def start(call):
+    """Start what `call` returns, a service, in a process of its own; return it and the address."""
     code = (
         "import sys, threading, pipelines\n"
-        "service = pipelines.serve(sys.argv[1], port=int(sys.argv[2]), workers=0)\n"
+        f"service = pipelines.{call}\n"
         "print(service.address, flush=True)\n"
         "threading.Event().wait()\n"
     )
     root = str(Path(__file__).parents[2])
     child = subprocess.Popen(
-        [sys.executable, "-c", code, work_dir, str(port)],
+        [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": root},
@@ -88,7 +88,8 @@ def start_dispatcher(work_dir, port):
 
 
 def test_a_dispatcher_that_is_killed_and_restarted_loses_nothing(tmp_path):
-    first, address = start_dispatcher(tmp_path, 0)
+    folder = str(tmp_path)
+    first, address = start(f"serve({folder!r}, workers=0)")
     with first, pipelines.serve_workers(address, workers=2):
         through = pipelines.through_service(
             tf.data.Dataset.range(4000), address, mode="at_most_once"
@@ -97,8 +98,49 @@ def test_a_dispatcher_that_is_killed_and_restarted_loses_nothing(tmp_path):
         read = [int(next(numbers)) for _ in range(100)]
         first.kill()
         first.wait()
-        second, _ = start_dispatcher(tmp_path, int(address.rpartition(":")[2]))
+        port = int(address.rpartition(":")[2])
+        second, _ = start(f"serve({folder!r}, port={port}, workers=0)")
         with second:
             read += [int(number) for number in numbers]
             second.kill()
     assert sorted(read) == list(range(4000))
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize("mode", ["at_most_once", "every_worker_all"])
+def test_a_worker_that_is_killed_and_restarted_gives_what_its_mode_says(mode, free_port, tmp_path):
+    length = 3000
+    with pipelines.serve(tmp_path) as service:
+        call = f"serve_workers({service.address!r}, port={free_port})"
+        first, _ = start(call)
+        with first:
+            through = pipelines.through_service(
+                tf.data.Dataset.range(length), service.address, mode=mode
+            )
+            numbers = iter(through)
+            counts = collections.Counter(int(next(numbers)) for _ in range(200))
+            first.kill()
+        second, _ = start(call)
+        with second:
+            counts.update(int(number) for number in numbers)
+            second.kill()
+    assert counts.keys() <= set(range(length))
+    if mode == "at_most_once":
+        assert set(counts.values()) == {1}
+        assert len(counts) > length / 2
+    else:
+        # The worker of this process gives each once, and so does the restarted one; what the
+        # killed one had given comes a third time.
+        assert set(counts.values()) <= {2, 3}
+        assert len(counts) == length
+
+
+def test_one_port_serves_one_worker(service):
+    with pytest.raises(ValueError, match="`port` must be 0 with several workers"):
+        pipelines.serve_workers(service.address, workers=2, port=1)
