@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import shutil
 import warnings
 
 import keras
@@ -89,6 +90,27 @@ def state(model):
 
 
 # Keeping.
+
+
+def test_a_run_that_has_ended_removes_what_a_killed_process_could_not(tmp_path):
+    """Killed after its last commit and before the collection of garbage."""
+
+    def steps():
+        return [
+            entry.step for entry in pb.runs.CheckpointReader(tmp_path / "run/checkpoints").entries()
+        ]
+
+    scores = Score([1.0, 5.0, 4.0, 3.0, 2.0])
+    train(tmp_path / "run", callbacks=[scores], monitor="score", mode="min", keep_best=1)
+    kept = steps()
+    train(tmp_path / "all", callbacks=[scores], monitor="score", mode="min", keep_best=5)
+    left = pb.runs.CheckpointReader(tmp_path / "all/checkpoints").entries()[2]
+    assert left.step not in kept
+    shutil.copytree(left.path, tmp_path / "run/checkpoints" / left.path.name)
+    train(tmp_path / "run", callbacks=[scores], monitor="loss", keep_best=1)
+    assert steps() == sorted([*kept, left.step]), "by another monitor, nothing is deleted"
+    train(tmp_path / "run", callbacks=[scores], monitor="score", mode="min", keep_best=1)
+    assert steps() == kept
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,11 @@ class ResumableRun:
             self._store.wait()
             replace_json(self._folder / _FINISHED, {"format": _FORMAT, "epochs": epochs})
 
+    def collect(self) -> None:
+        """Delete checkpoints that the run does not keep; no later save would."""
+        if self._store is not None:
+            self._store.collect()
+
     def has_finished(self, epochs: int) -> bool:
         """Return whether a training of at least so many epochs has ended."""
         content = read_json(

@@ -113,6 +113,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
         self._others_directory: Path | None = None
         self.restore_best = restore_best
         self._monitors = make_monitors(monitor, mode)
+        self._described_monitors = [monitor._asdict() for monitor in self._monitors]
         check_count("keep_best", keep_best, minimum=0)
         self._keep = AnyOf(
             [
@@ -134,8 +135,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
     def _begin(self) -> None:
         self._resumed = False
         self._resumed_step: int | None = None
-        self._first_step = self._first_epoch = self._epoch = 0
-        self._batches = 0
+        self._first_step = self._first_epoch = self._epoch = self._batches = 0
         self._evaluated: Evaluation | None = None
         self._pending: Snapshot | None = None
         self._logs: Mapping[str, Any] = {}
@@ -248,6 +248,8 @@ class RetrospectiveCheckpoint(_keras.Callback):
             finished = checkpoint.record["finished_epochs"] or self._first_epoch
             has_ended = finished >= epochs or run.has_finished(epochs)
             _keras.begin_at_epoch(model, epochs if has_ended else self._first_epoch)
+            if has_ended and checkpoint.record["monitors"] == self._described_monitors:
+                run.collect()  # by other monitors, it would delete what the run was to keep
             if has_ended and self._is_alone:
                 ended = notices.ended(self.directory, self._first_epoch, checkpoint.entry.step)
                 warnings.warn(ended, stacklevel=2)
@@ -353,7 +355,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
                 # Training may end before its last epoch, and the process right after this.
                 "finished_epochs": self.params["epochs"] if is_last else None,
                 "data_step": None if epoch is None else self._position.step,
-                "monitors": [monitor._asdict() for monitor in self._monitors],
+                "monitors": self._described_monitors,
                 "uses_average": self._evaluation is not None and self._evaluation.uses_average,
             },
         )

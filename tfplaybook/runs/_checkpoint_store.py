@@ -142,6 +142,17 @@ class CheckpointStore(CheckpointReader):
         else:
             write()
 
+    def collect(self) -> None:
+        """Delete what `keep` does not ask for, which a writer killed after its last save could not.
+
+        Raises:
+            OSError: The save in flight could not be written, or a checkpoint not be removed.
+        """
+        self.wait()
+        self._lock.check_held()
+        if self._committed:
+            self._collect(max(self._committed))
+
     def wait(self) -> None:
         """Return when the save in flight is on the disk.
 
