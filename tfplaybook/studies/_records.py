@@ -300,6 +300,32 @@ class Study:
 
         return save_plots(self, Path(directory))
 
+    def report(
+        self,
+        path: str | Path,
+        *,
+        scientific: Sequence[str] = (),
+        baseline: str | Sequence[float] | None = None,
+    ) -> Path:
+        """Write the study as one HTML file, and return its path (E1 to E3, J1).
+
+        The file needs nothing but a browser: it loads nothing, and forbids itself to. On top is
+        what `diagnose` says; below are pictures in which trials can be selected, their curves, a
+        table, and what was run, with the commands. An existing file is replaced, whole or not at
+        all. Long curves are thinned, so that a hundred trials stay below 400 kB.
+
+        Args:
+            path: The file to write, in a directory that exists.
+            scientific: As of `diagnose`; there is an isolation plot of each.
+            baseline: As of `diagnose`.
+
+        Raises:
+            ValueError: If `path` is a directory, or in one that does not exist; or as `diagnose`.
+        """
+        from tfplaybook.studies._report._page import write_report
+
+        return write_report(self, Path(path), scientific=scientific, baseline=baseline)
+
     def with_objective(self, objective: str | Objective) -> "Study":
         """Return this study with its trials compared by another metric that the runs recorded.
 
