@@ -199,6 +199,8 @@ def _value(value: Any) -> Any:
 def _runs(trial: Trial, study: Study, origins: dict[Origin, int]) -> list[dict[str, Any]]:
     runs = []
     for run in trial.runs:
+        if not run.info:
+            continue
         path = run.path
         seed, started, note = (run.info.get(name) for name in ("seed", "started", "note"))
         runs.append(

@@ -1,7 +1,7 @@
 // Curves of one metric of the selected trials: the best three in colour, the opened one on top.
 // Validation is solid and training dashed, as in the pictures that `save_plots` writes.
 
-const START_FRACTION = 0.05;
+const START_FRACTION = 0.2;
 const MARGIN = { top: 8, right: 14, bottom: 36, left: 52 };
 
 class Curves {
@@ -83,13 +83,9 @@ class Curves {
     this.highlight = draw("g", { class: "highlight" });
     group.append(this.highlight);
     parts.push(group);
-    if (!lines.length) {
-      parts.push(draw("text", { class: "empty", x: (left + right) / 2, y: this.height / 2, "text-anchor": "middle" },
-        "no curve was recorded"));
-    }
     this.svg.replaceChildren(...parts);
     this.svg.setAttribute("aria-label",
-      `${this.choice.value || "no metric"} against the training step, ${count(lines.length, "curve")}`);
+      `${this.choice.value} against the training step, ${count(lines.length, "curve")}`);
   }
 
   // The first steps and single peaks of a metric would flatten the rest.

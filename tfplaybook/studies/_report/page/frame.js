@@ -1,7 +1,7 @@
 // The frame that pictures of the objective share: its axis, and rows at the bad end for the rest.
 
 const ROW = 16;
-const PADDING = 0.06;
+const PADDING = 0.08;
 
 class Frame {
   constructor(width, height, margin = { top: 8, right: 10, bottom: 22, left: 46 }) {

@@ -12,7 +12,7 @@ class Isolation {
     this.pad = this.axis.categories ? 0.5 / (this.axis.categories - 1) : 0.05;
     const title = `${data.hyperparameters[this.axis.hyperparameter].name}: best of each`;
     this.svg = draw("svg", { role: "img" });
-    this.figure = make("figure", {}, make("figcaption", { dir: "auto" }, title), this.svg);
+    this.figure = make("figure", {}, make("figcaption", { dir: "auto", title }, shorten(title, 70)), this.svg);
   }
 
   layout() {
@@ -27,18 +27,26 @@ class Isolation {
     parts.push(...frame.labels(this.axis.ticks.map(([place, label]) => [frame.x(place, this.pad), shorten(label, 18)])));
     const found = this.buckets.map(([low, high, label]) => ({ low, high, label, ...this.bestOf(low, high) }));
     const best = found.filter((b) => b.best !== null).sort((a, b) => model.ranks[a.best] - model.ranks[b.best])[0];
+    for (const i of this.drawn()) {
+      parts.push(draw("circle", { class: "faint", r: 2, cx: frame.x(trials[i].places[this.column], this.pad), cy: frame.y(i) }));
+    }
     for (const bucket of found) {
       const [x0, x1] = this.ends(bucket);
       parts.push(draw("text", { class: "tick", x: (x0 + x1) / 2, y: 14, "text-anchor": "middle" },
         bucket.lost ? `${bucket.completed} +${bucket.lost}` : `${bucket.completed}`));
       if (bucket.best === null) continue;
       const y = frame.y(bucket.best);
-      parts.push(draw("line", { class: bucket === best ? "bar best" : "bar", x1: x0, x2: x1, y1: y, y2: y }));
+      parts.push(draw("line", { class: bucket === best ? "bucket best" : "bucket", x1: x0, x2: x1, y1: y, y2: y }));
     }
     this.svg.replaceChildren(...parts);
     this.svg.setAttribute("aria-label", found.map((b) => (b.best === null
       ? `${b.label}: none completed`
       : `${b.label}: ${format(model.outcomes[b.best].value)}, ${count(b.completed, "trial")}`)).join("; "));
+  }
+
+  drawn() {
+    return trials.flatMap((trial, i) =>
+      (model.selected[i] && trial.places[this.column] !== null && placeOf(i) === "inside" ? [i] : []));
   }
 
   ends({ low, high }) {

@@ -29,6 +29,13 @@ function showControls() {
 }
 
 const selectionView = {
+  layout() {
+    const own = data.objective;
+    byId("about").hidden = own.name === model.metric && own.direction === model.direction;
+    byId("about").textContent = `These findings are about ${own.name}. For another objective: `
+      + "tfplaybook report STUDY --objective METRIC";
+  },
+
   select() {
     const chosen = model.selected.filter(Boolean).length;
     const why = model.picked === null ? "" : ` of finding ${model.picked.label}`;
@@ -78,9 +85,9 @@ function main() {
   showLegend();
   const curves = new Curves();
   const table = new Table();
-  byId("curves").append(curves.figure);
+  byId("curves").append(curves.names.length ? curves.figure : make("p", {}, "No curve was recorded."));
   byId("table").append(table.element);
-  views.push(...makePictures(), curves, table, trialView, selectionView);
+  views.push(...makePictures(), ...(curves.names.length ? [curves] : []), table, trialView, selectionView);
   showProvenance();
   setObjective(model.metric, model.direction);
 

@@ -16,14 +16,17 @@ function showProvenance() {
 
 function spaceTable() {
   const hasRoles = data.hyperparameters.some((h) => h.role);
-  const heads = ["hyperparameter", "values", "scale", "exists if", ...(hasRoles ? ["role"] : [])];
+  const hasConditions = data.hyperparameters.some((h) => h.conditions.length);
+  const heads = ["hyperparameter", "values", "scale",
+    ...(hasConditions ? ["exists if"] : []), ...(hasRoles ? ["role"] : [])];
   const rows = data.hyperparameters.map((h) => [
     h.name,
     h.values.length ? h.values.map((v) => format(v)).join(", ")
       : h.bounds ? `${h.bounds.map((v) => format(v)).join(" to ")}${h.step === null ? "" : ` by ${format(h.step)}`}`
         : "range not known",
     h.scale === "categorical" ? "" : h.scale.replace("_", " "),
-    h.conditions.map(([parent, values]) => `${parent} is ${values.map((v) => format(v)).join(" or ")}`).join(" and "),
+    ...(hasConditions ? [h.conditions.map(([parent, values]) =>
+      `${parent} is ${values.map((v) => format(v)).join(" or ")}`).join(" and ")] : []),
     ...(hasRoles ? [h.role] : []),
   ]);
   return make("div", { class: "scroll", role: "region", "aria-label": "Search space", tabindex: "0" },

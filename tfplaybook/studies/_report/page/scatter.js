@@ -10,7 +10,7 @@ class Scatter {
     this.svg = draw("svg", { tabindex: "0", role: "application", "aria-roledescription": "plot" });
     this.svg.setAttribute("aria-label", `${title}: arrow keys move from trial to trial`);
     this.figure = make("figure", { class: hasBestSoFar ? "wide" : "" },
-      make("figcaption", { dir: "auto" }, title), this.svg);
+      make("figcaption", { dir: "auto", title }, shorten(title, 70)), this.svg);
     this.rectangle = null;
     this.cursor = null;
     this.listen();

@@ -4,6 +4,7 @@ const NOTHING = "–";
 
 class Table {
   constructor() {
+    const hasEpochs = data.outcomes[model.metric][model.direction].some(([, , epoch]) => epoch !== null);
     this.columns = [
       { name: "trial", text: (i) => trials[i].id, key: (i) => i },
       {
@@ -11,13 +12,13 @@ class Table {
         text: (i) => format(this.objective(i) ?? NOTHING),
         key: (i) => (this.objective(i) === null ? null : sign() * this.objective(i)),
       },
-      {
+      ...(hasEpochs ? [{
         name: "best epoch", isNumber: true,
         text: (i) => format(this.epoch(i) ?? NOTHING),
         key: (i) => this.epoch(i),
-      },
+      }] : []),
       ...data.axes.map(({ hyperparameter: k, categories }) => ({
-        name: data.hyperparameters[k].name, isNumber: !categories, isUser: true,
+        name: data.hyperparameters[k].name, isNumber: !categories,
         text: (i) => format(trials[i].values[k] ?? NOTHING),
         key: (i) => trials[i].values[k],
       })),
@@ -50,7 +51,9 @@ class Table {
 
   layout() {
     this.columns.forEach((column, c) => {
-      this.buttons[c].replaceChildren(user(typeof column.name === "function" ? column.name() : column.name));
+      const name = typeof column.name === "function" ? column.name() : column.name;
+      this.buttons[c].replaceChildren(user(shorten(name, 48)));
+      this.buttons[c].title = name;
     });
     this.rows = trials.map((trial, i) => {
       const cells = this.columns.map((column, c) => {

@@ -19,9 +19,9 @@ const trialView = {
       ]),
       make("h4", {}, "Configuration"),
       definitions(settings.map(([name, v]) => [name, v === null ? null : user(typeof v === "number" ? String(v) : format(v))])),
-      trial.message ? make("h4", {}, "Message") : null,
-      trial.message ? make("pre", { dir: "auto", tabindex: "0" }, trial.message) : null,
-      ...trial.runs.flatMap((run) => this.run(run)));
+      ...(trial.message
+        ? [make("h4", {}, "Message"), make("pre", { dir: "auto", tabindex: "0" }, trial.message)] : []),
+      ...trial.runs.map((run) => this.run(run)));
   },
 
   layout() {
@@ -30,7 +30,7 @@ const trialView = {
 
   run(run) {
     const origin = data.origins[run.origin];
-    return [
+    return make("div", {},
       make("h4", {}, "Run ", user(run.path)),
       definitions([
         ["seed", run.seed === null ? null : String(run.seed)],
@@ -38,8 +38,7 @@ const trialView = {
         ["note", run.note && user(String(run.note))],
         ["code", origin.commit && codeOf(origin)],
       ]),
-      origin.reproduction ? command(origin.reproduction) : null,
-    ];
+      origin.reproduction ? command(origin.reproduction) : null);
   },
 };
 

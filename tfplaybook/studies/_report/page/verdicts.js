@@ -24,7 +24,7 @@ function showFinding(finding) {
   return make("li", {},
     make("span", { class: "source" }, finding.source),
     make("span", { dir: "auto" },
-      make("strong", {}, finding.evidence), finding.remedy ? `. ${finding.remedy}` : "", " ",
+      finding.remedy ? `${finding.evidence}: ` : finding.evidence, make("strong", {}, finding.remedy), " ",
       known ? make("button", {
         type: "button", class: "quiet", onclick: () => pick(finding.source, finding.trials),
       }, `Show ${finding.trials.length === 1 ? "the trial" : `the ${finding.trials.length} trials`}`) : null));
