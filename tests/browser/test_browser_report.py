@@ -1,5 +1,6 @@
 """The report of a study, read in a real browser as a person would."""
 
+import itertools
 import re
 
 import pytest
@@ -194,14 +195,15 @@ def test_everything_has_a_name_for_a_screen_reader(report, read):
     page = read(report)
     nameless = page.locator("button, select, input, svg[role], [role=region]").evaluate_all(
         """all => all.filter((e) => !(e.textContent || e.ariaLabel || e.labels?.length
-            || document.getElementById(e.getAttribute("aria-labelledby")))).map((e) => e.outerHTML)"""
+            || document.getElementById(e.getAttribute("aria-labelledby"))))
+            .map((e) => e.outerHTML)"""
     )
     assert nameless == []
     levels = page.locator("h1, h2, h3, h4").evaluate_all(
         "all => all.map((e) => Number(e.tagName[1]))"
     )
     assert levels[0] == 1
-    assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
 
 
 PLANTED = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -237,7 +239,8 @@ def test_the_policy_refuses_requests_and_foreign_scripts(report, watch):
     watched.page.goto(report.as_uri())
     refused = watched.page.evaluate(
         """() => new Promise((resolve) => {
-            document.addEventListener("securitypolicyviolation", (e) => resolve(e.effectiveDirective));
+            const report = (event) => resolve(event.effectiveDirective);
+            document.addEventListener("securitypolicyviolation", report);
             fetch("http://127.0.0.1:9/").catch(() => {});
         })"""
     )
