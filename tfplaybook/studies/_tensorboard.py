@@ -14,7 +14,7 @@ from tfplaybook._metric_names import direction
 from tfplaybook.runs import Curve, EventWriter, Run
 from tfplaybook.studies._figures import figures
 from tfplaybook.studies._hparams import declare_experiment, write_session
-from tfplaybook.studies._norms_plot import NORMS, THRESHOLDS
+from tfplaybook.studies._norms_plot import NORMS
 from tfplaybook.studies._records import Study, Trial
 
 # With more, the tabs SCALARS, HISTOGRAMS and IMAGES come up blank, every run unselected.
@@ -99,14 +99,12 @@ def _named_runs(trial: Trial) -> Iterator[tuple[str, Run | None]]:
 
 
 def _write_study(study: Study, directory: Path) -> None:
-    """Write what the trials share: the experiment, the study's pictures, and one chart."""
+    """Write what the trials share: the experiment and the pictures."""
     writer = EventWriter(directory)
     names = {name for trial in study.trials for run in trial.runs for name in run.curves}
     finals = sorted(name for name in names if direction(name) is not None)
     metrics = {_best_tag(study): f"best {study.objective.name}"}
     declare_experiment(writer, study, metrics | {name: f"last {name}" for name in finals})
-    if NORMS in names:
-        writer.chart("Gradient clipping", (NORMS, THRESHOLDS))
     for name, figure in figures(study):
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=_DPI)
