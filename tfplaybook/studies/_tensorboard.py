@@ -77,7 +77,7 @@ def _chosen(
     """Return name, trial and run of what is written, best first, and the trials left out."""
     ordered = (*study.ranked(), *study.infeasible, *study.running, *study.failed)
     shown: list[tuple[str, Trial, Run | None]] = []
-    left_out = []
+    left_out: list[str] = []
     for trial in ordered:
         runs = list(_named_runs(trial))
         # One run is the study's.
