@@ -82,8 +82,10 @@ def _outcomes(study: Study) -> dict[str, dict[str, list[list[Any]]]]:
             direction: _outcome_rows(study.with_objective(Objective(name, direction)))
             for direction in get_args(Direction)
         }
-    own = outcomes.setdefault(study.objective.name, {})
-    own[study.objective.direction] = _outcome_rows(study)
+    rows = _outcome_rows(study)
+    # Without curves there is one value for both directions.
+    recorded = outcomes.get(study.objective.name, dict.fromkeys(get_args(Direction), rows))
+    outcomes[study.objective.name] = {**recorded, study.objective.direction: rows}
     return outcomes
 
 

@@ -27,9 +27,8 @@ const sign = () => (model.direction === "min" ? 1 : -1);
 function setObjective(metric, direction) {
   model.metric = metric;
   model.direction = direction;
-  model.outcomes = data.outcomes[metric]?.[direction]
-    ?.map(([status, value, epoch]) => ({ status, value: value === null ? null : Number(value), epoch }))
-    ?? trials.map(() => ({ status: "running", value: null, epoch: null }));
+  model.outcomes = data.outcomes[metric][direction].map(([status, value, epoch]) =>
+    ({ status, value: value === null ? null : Number(value), epoch }));
   model.range = shownRange();
   notify("layout");
   updateSelection();

@@ -26,6 +26,9 @@ function showFinding(finding) {
     make("span", { dir: "auto" },
       finding.remedy ? `${finding.evidence}: ` : finding.evidence, make("strong", {}, finding.remedy), " ",
       known ? make("button", {
-        type: "button", class: "quiet", onclick: () => pick(finding.source, finding.trials),
+        type: "button", class: "quiet", onclick: () => {
+          pick(finding.source, finding.trials);
+          byId("pictures").scrollIntoView();
+        },
       }, `Show ${finding.trials.length === 1 ? "the trial" : `the ${finding.trials.length} trials`}`) : null));
 }
