@@ -58,7 +58,7 @@ def report_content(
         "outcomes": _outcomes(study),
         "diagnosis": _diagnosis(study, scientific, baseline),
         "hyperparameters": [_hyperparameter(h, study) for h in study.space],
-        "axes": [_axis(axis, names) for axis in axes],
+        "axes": [_axis(axis, h, names) for axis, h in zip(axes, study.varied, strict=True)],
         "isolations": _isolations(study, scientific),
         "steps": steps,
         "trials": trials,
@@ -143,11 +143,14 @@ def _role(h: Hyperparameter, study: Study) -> str:
     return "nuisance" if h.is_varied else "fixed"
 
 
-def _axis(axis: UnitAxis, names: Sequence[str]) -> dict[str, Any]:
+def _axis(axis: UnitAxis, h: Hyperparameter, names: Sequence[str]) -> dict[str, Any]:
+    ticks = axis.ticks()
+    if h.kind == "int":
+        ticks = [(place, label) for place, label in ticks if float(label).is_integer()]
     ends = [axis.place(end) for end in axis.bounds or ()]
     return {
         "hyperparameter": names.index(axis.name),
-        "ticks": [[round(place, _PLACE_DIGITS), label] for place, label in axis.ticks()],
+        "ticks": [[round(place, _PLACE_DIGITS), label] for place, label in ticks],
         "bounds": [round(end, _PLACE_DIGITS) for end in ends if end is not None],
         "categories": len(axis.categories),
     }

@@ -41,8 +41,9 @@ class Curves {
       const medal = MEDALS[model.ranks[i]] ?? null;
       const level = isOpened ? 4 : medal ? 4 - model.ranks[i] : 0;
       for (const run of trial.curves) {
-        if (run[name]) lines.push({ i, level, medal, isOpened, isMain: true, points: this.points(run[name]) });
-        if (run[other] && level) lines.push({ i, level, medal, isOpened, isMain: false, points: this.points(run[other]) });
+        const line = { i, level, medal, isOpened };
+        if (run[name]) lines.push({ ...line, isMain: true, points: this.points(run[name]) });
+        if (run[other] && level) lines.push({ ...line, isMain: false, points: this.points(run[other]) });
       }
     });
     return lines.sort((a, b) => a.level - b.level);
@@ -60,9 +61,11 @@ class Curves {
     const [bottom, top] = [this.height - MARGIN.bottom, MARGIN.top];
     const [left, right] = [MARGIN.left, this.width - MARGIN.right];
     const x = (step) => left + (step / last) * (right - left);
-    const y = (value) => bottom - ((height(value) - height(low)) / (height(high) - height(low) || 1)) * (bottom - top);
+    const span = height(high) - height(low) || 1;
+    const y = (value) => bottom - ((height(value) - height(low)) / span) * (bottom - top);
     const parts = [
-      draw("clipPath", { id: "inside" }, draw("rect", { x: left, y: top, width: right - left, height: bottom - top })),
+      draw("clipPath", { id: "inside" },
+        draw("rect", { x: left, y: top, width: right - left, height: bottom - top })),
       ...(isLog ? logTicks(low, high) : ticks(low, high, 5)).flatMap((tick) => [
         draw("line", { class: "grid", x1: left, x2: right, y1: y(tick), y2: y(tick) }),
         draw("text", { class: "tick", x: left - 6, y: y(tick) + 3.5, "text-anchor": "end" }, format(tick)),
@@ -70,12 +73,15 @@ class Curves {
       draw("path", { class: "axis", d: `M${left} ${top}V${bottom}H${right}` }),
       ...ticks(0, last, 5).map((tick) =>
         draw("text", { class: "tick", x: x(tick), y: bottom + 15, "text-anchor": "middle" }, format(tick))),
-      draw("text", { class: "tick", x: (left + right) / 2, y: bottom + 31, "text-anchor": "middle" }, "training step"),
+      draw("text", { class: "tick", x: (left + right) / 2, y: bottom + 31, "text-anchor": "middle" },
+        "training step"),
     ];
     const group = draw("g", { "clip-path": "url(#inside)" });
     this.drawn = lines.map((line) => {
-      const kind = line.isOpened ? "opened" : line.medal ?? (placeOf(line.i) === "infeasible" ? "lost" : "other");
-      const visible = line.points.filter(([, value]) => Number.isFinite(value) && (!isLog || value > 0));
+      const other = placeOf(line.i) === "infeasible" ? "lost" : "other";
+      const kind = line.isOpened ? "opened" : line.medal ?? other;
+      const isVisible = (value) => Number.isFinite(value) && (!isLog || value > 0);
+      const visible = line.points.filter(([, value]) => isVisible(value));
       const d = visible.map(([step, value]) => `${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join("L");
       group.append(draw("path", { class: `curve ${kind}${line.isMain ? "" : " training"}`, d: d && `M${d}` }));
       return { i: line.i, spots: visible.map(([step, value]) => ({ x: x(step), y: y(value) })) };
@@ -98,7 +104,9 @@ class Curves {
     const isMinimized = data.metrics[this.choice.value] === "min";
     let [low, high] = [quantile(all, isMaximized ? 0.05 : 0), quantile(all, isMinimized ? 0.95 : 1)];
     const positive = all.find((value) => value > 0);
-    if (this.isLog.checked && positive !== undefined && high > 0) return [Math.max(low, positive) / 1.1, high * 1.1, true];
+    if (this.isLog.checked && positive !== undefined && high > 0) {
+      return [Math.max(low, positive) / 1.1, high * 1.1, true];
+    }
     const pad = (high - low || Math.abs(high) || 1) * PADDING;
     return [low - pad, high + pad, false];
   }

@@ -24,11 +24,15 @@ class Isolation {
   select() {
     const { frame } = this;
     const parts = frame.background(false);
-    parts.push(...frame.labels(this.axis.ticks.map(([place, label]) => [frame.x(place, this.pad), shorten(label, 18)])));
-    const found = this.buckets.map(([low, high, label]) => ({ low, high, label, ...this.bestOf(low, high) }));
-    const best = found.filter((b) => b.best !== null).sort((a, b) => model.ranks[a.best] - model.ranks[b.best])[0];
+    parts.push(...frame.labels(this.axis.ticks.map(([place, label]) =>
+      [frame.x(place, this.pad), shorten(label, 18)])));
+    const found = this.buckets.map(([low, high, label]) =>
+      ({ low, high, label, ...this.bestOf(low, high) }));
+    const [best] = found.filter((bucket) => bucket.best !== null)
+      .sort((a, b) => model.ranks[a.best] - model.ranks[b.best]);
     for (const i of this.drawn()) {
-      parts.push(draw("circle", { class: "faint", r: 2, cx: frame.x(trials[i].places[this.column], this.pad), cy: frame.y(i) }));
+      const cx = frame.x(trials[i].places[this.column], this.pad);
+      parts.push(draw("circle", { class: "faint", r: 2, cx, cy: frame.y(i) }));
     }
     for (const bucket of found) {
       const [x0, x1] = this.ends(bucket);
@@ -36,7 +40,8 @@ class Isolation {
         bucket.lost ? `${bucket.completed} +${bucket.lost}` : `${bucket.completed}`));
       if (bucket.best === null) continue;
       const y = frame.y(bucket.best);
-      parts.push(draw("line", { class: bucket === best ? "bucket best" : "bucket", x1: x0, x2: x1, y1: y, y2: y }));
+      const name = bucket === best ? "bucket best" : "bucket";
+      parts.push(draw("line", { class: name, x1: x0, x2: x1, y1: y, y2: y }));
     }
     this.svg.replaceChildren(...parts);
     this.svg.setAttribute("aria-label", found.map((b) => (b.best === null

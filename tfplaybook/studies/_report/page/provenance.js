@@ -11,7 +11,8 @@ function showProvenance() {
   if (data.hyperparameters.length) section.append(make("h3", {}, "Search space"), spaceTable());
   if (data.origins.length) section.append(make("h3", {}, data.origins.length === 1 ? "Command" : "Commands"));
   data.origins.forEach((origin, index) => section.append(showOrigin(origin, index)));
-  byId("footer").textContent = `Written by tfplaybook ${data.version} on ${data.written.slice(0, 16).replace("T", " ")} UTC.`;
+  const written = data.written.slice(0, 16).replace("T", " ");
+  byId("footer").textContent = `Written by tfplaybook ${data.version} on ${written} UTC.`;
 }
 
 function spaceTable() {
@@ -22,7 +23,7 @@ function spaceTable() {
   const rows = data.hyperparameters.map((h) => [
     h.name,
     h.values.length ? h.values.map((v) => format(v)).join(", ")
-      : h.bounds ? `${h.bounds.map((v) => format(v)).join(" to ")}${h.step === null ? "" : ` by ${format(h.step)}`}`
+      : h.bounds ? h.bounds.map((v) => format(v)).join(" to ") + (h.step === null ? "" : ` by ${format(h.step)}`)
         : "range not known",
     h.scale === "categorical" ? "" : h.scale.replace("_", " "),
     ...(hasConditions ? [h.conditions.map(([parent, values]) =>

@@ -38,12 +38,14 @@ class Scatter {
         const x = this.frame.x(place, this.pad);
         return draw("line", { class: "bound", x1: x, x2: x, y1: this.frame.top, y2: this.frame.bottom });
       }),
-      ...this.frame.labels(this.entries.map(([place, label]) => [this.frame.x(place, this.pad), shorten(label, 18)])),
+      ...this.frame.labels(this.entries.map(([place, label]) =>
+        [this.frame.x(place, this.pad), shorten(label, 18)])),
       ...(this.hasBestSoFar ? [this.bestSoFar()] : []),
       this.brush, this.opened, this.group, this.ring);
     if (!this.order.length) {
       this.svg.append(draw("text", {
-        class: "empty", x: (this.frame.left + this.frame.right) / 2, y: this.height / 2, "text-anchor": "middle",
+        class: "empty", "text-anchor": "middle",
+        x: (this.frame.left + this.frame.right) / 2, y: this.height / 2,
       }, "no trial has ended"));
     }
     this.drawBrush();
@@ -211,7 +213,8 @@ class Scatter {
     const { x0, x1, y0, y1 } = this.rectangle;
     const left = Math.max(this.frame.x(x0, this.pad), this.frame.left);
     const right = Math.min(this.frame.x(x1, this.pad), this.frame.right);
-    const [top, bottom] = [Math.max(y0 * this.height, this.frame.top), Math.min(y1 * this.height, this.frame.bottom)];
+    const top = Math.max(y0 * this.height, this.frame.top);
+    const bottom = Math.min(y1 * this.height, this.frame.bottom);
     this.brush.setAttribute("x", left);
     this.brush.setAttribute("y", top);
     this.brush.setAttribute("width", Math.max(right - left, 0));

@@ -25,7 +25,8 @@ class Table {
       { name: "status", text: (i) => model.outcomes[i].status, key: (i) => model.outcomes[i].status },
     ];
     this.sorted = { column: 1, isDescending: false };
-    this.buttons = this.columns.map((column, c) => make("button", { type: "button", onclick: () => this.sort(c) }));
+    this.buttons = this.columns.map((_, c) =>
+      make("button", { type: "button", onclick: () => this.sort(c) }));
     this.heads = this.columns.map((column, c) =>
       make("th", { scope: "col", class: column.isNumber ? "number" : "" }, this.buttons[c]));
     this.body = make("tbody");
@@ -59,13 +60,16 @@ class Table {
       const cells = this.columns.map((column, c) => {
         const text = column.text(i);
         if (c === 0) {
-          return make("th", { scope: "row" }, make("button", { type: "button", onclick: () => openTrial(i) }, user(text)));
+          return make("th", { scope: "row" },
+            make("button", { type: "button", onclick: () => openTrial(i) }, user(text)));
         }
         return make("td", { class: column.isNumber ? "number" : "", title: text.length > 24 ? text : null },
           user(shorten(text, 40)));
       });
       return make("tr", {
-        onpointerenter: () => focusTrial(i), onpointerleave: () => focusTrial(null), onclick: () => openTrial(i),
+        onpointerenter: () => focusTrial(i),
+        onpointerleave: () => focusTrial(null),
+        onclick: () => openTrial(i),
       }, ...cells);
     });
     this.order();

@@ -14,11 +14,13 @@ const trialView = {
     panel.replaceChildren(
       make("h3", {}, "Trial ", user(trial.id), " ", make("span", { class: `status ${status}` }, status)),
       definitions([
-        [model.metric, status === "completed" ? `${format(value)}${epoch === null ? "" : ` at epoch ${epoch + 1}`}` : ""],
+        [model.metric, status === "completed" ? format(value) : ""],
+        ["best epoch", status === "completed" && epoch !== null ? String(epoch + 1) : ""],
         ["given by", trial.enqueued ? "the user" : ""],
       ]),
       make("h4", {}, "Configuration"),
-      definitions(settings.map(([name, v]) => [name, v === null ? null : user(typeof v === "number" ? String(v) : format(v))])),
+      definitions(settings.map(([name, v]) =>
+        [name, v === null ? null : user(typeof v === "number" ? String(v) : format(v))])),
       ...(trial.message
         ? [make("h4", {}, "Message"), make("pre", { dir: "auto", tabindex: "0" }, trial.message)] : []),
       ...trial.runs.map((run) => this.run(run)));
