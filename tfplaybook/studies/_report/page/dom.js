@@ -25,6 +25,10 @@ function fill(element, attributes, children) {
 // Text of the user's, which may run from right to left within a sentence that does not.
 const user = (text) => make("bdi", {}, text);
 
+// A name that may be broken after its separators.
+const breakable = (name) => make("bdi", {},
+  ...name.split(/(?<=[_/=])/).flatMap((part, i) => (i ? [make("wbr"), part] : [part])));
+
 // A definition list of [term, description] pairs; those without a description are left out.
 function definitions(pairs) {
   const rows = pairs.filter(([, value]) => value !== null && value !== "");

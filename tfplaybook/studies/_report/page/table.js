@@ -53,7 +53,7 @@ class Table {
   layout() {
     this.columns.forEach((column, c) => {
       const name = typeof column.name === "function" ? column.name() : column.name;
-      this.buttons[c].replaceChildren(user(shorten(name, 48)));
+      this.buttons[c].replaceChildren(breakable(shorten(name, 48)));
       this.buttons[c].title = name;
     });
     this.rows = trials.map((trial, i) => {
