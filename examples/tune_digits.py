@@ -87,7 +87,8 @@ def main() -> None:
 
     console.rule("What to do next")
     console.print(diagnosis.next_step, highlight=False)
-    console.print(f"look at {len(pictures)} pictures in {study.path / 'plots'}", soft_wrap=True)
+    page = study.report(study.path / "report.html")
+    console.print(f"open {page} in a browser", soft_wrap=True)
 
 
 def parse_options() -> tuple[argparse.ArgumentParser, argparse.Namespace]:

@@ -37,6 +37,9 @@ def test_shows_a_keras_tuner_project_and_writes_its_pictures(tmp_path):
     assert not (tmp_path / "plots" / "training_curves.png").exists()
     assert "left out training_curves.png" in done.stdout
     assert "left out budget.png: fewer than two trials are completed" in done.stdout
+    written = command("report", str(project))
+    assert written.stdout == f"wrote {project / 'report.html'}\n"
+    assert (project / "report.html").read_text().startswith("<!doctype html>")
     listed = command("index", "--markdown", str(tmp_path))
     assert "| round1 | 1/1 | val\\_loss 0.0625 (0000) |" in listed.stdout
 

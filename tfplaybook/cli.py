@@ -32,6 +32,13 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("study", type=Path, help="the study's directory")
     show.add_argument("--plots", type=Path, metavar="DIR", help="also write its pictures here")
     show.set_defaults(run=_show)
+    report = commands.add_parser("report", help="write a study as one HTML page")
+    report.add_argument("study", type=Path, help="the study's directory")
+    report.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="default: report.html within the study"
+    )
+    report.add_argument("--objective", metavar="METRIC", help="compare trials by this metric")
+    report.set_defaults(run=_report)
     index = commands.add_parser("index", help="list the studies below a directory")
     index.add_argument("directory", type=Path, help="the directory")
     index.add_argument("--markdown", action="store_true", help="print it as Markdown")
@@ -59,6 +66,13 @@ def _show(options: argparse.Namespace) -> None:
             console.print(f"left out {name}: {reason}", soft_wrap=True, markup=False)
 
 
+def _report(options: argparse.Namespace) -> None:
+    study = _study(options)
+    folder = study.path if study.path.is_dir() else study.path.parent
+    path = study.report(options.output or folder / "report.html")
+    Console().print(f"wrote {path}", soft_wrap=True, markup=False, highlight=False)
+
+
 def _index(options: argparse.Namespace) -> None:
     found = studies.index(options.directory)
     if options.markdown:
@@ -72,8 +86,12 @@ def _index(options: argparse.Namespace) -> None:
 
 
 def _diagnose(options: argparse.Namespace) -> None:
-    study = studies.load(options.study)
-    if options.objective is not None:
-        study = study.with_objective(options.objective)
+    study = _study(options)
     found = study.diagnose(scientific=options.scientific, baseline=options.baseline)
     Console().print(found)
+
+
+def _study(options: argparse.Namespace) -> studies.Study:
+    """Return the study, compared by `--objective` if that is given."""
+    study = studies.load(options.study)
+    return study if options.objective is None else study.with_objective(options.objective)

@@ -1,9 +1,11 @@
-"""Draws the pictures of the gallery while the documentation is built, from a simulated study."""
+"""Draws the gallery and writes a report while the site is built, both of a simulated study."""
 
 import functools
 import io
 import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from mkdocs.config.defaults import MkDocsConfig
@@ -23,9 +25,10 @@ STEPS_PER_EVALUATION = 40
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pictures to the files of the site; called by MkDocs."""
+    """Add the pictures and the report to the files of the site; called by MkDocs."""
     for name, content in pictures().items():
         files.append(File.generated(config, f"gallery/{name}.png", content=content))
+    files.append(File.generated(config, "gallery/report.html", content=report()))
     return files
 
 
@@ -34,6 +37,15 @@ def pictures() -> dict[str, bytes]:
     """Return every picture of `PLOTS` as PNG."""
     study = simulated_study()
     return {name: _png(plot(study)) for name, plot in PLOTS.items()}
+
+
+@functools.cache
+def report() -> str:
+    """Return the page that `Study.report` writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "report.html")
+        study = simulated_study()
+        return study.report(path, scientific=["optimizer"]).read_text(encoding="utf-8")
 
 
 PLOTS: dict[str, Callable[[studies.Study], Axes]] = {

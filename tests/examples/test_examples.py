@@ -53,6 +53,8 @@ def test_the_demo_leaves_a_study_with_pictures_and_runs(demo):
     for name in ("axis_plots.png", "training_curves.png"):
         assert (study.path / "plots" / name).read_bytes().startswith(b"\x89PNG")
         assert name in done.stdout
+    assert str(study.path / "report.html") in done.stdout
+    assert (study.path / "report.html").stat().st_size < 400_000
     long = pb.runs.load_run(folder / "studies" / "digits_long")
     rates = long.curves["learning_rate"].values
     assert len(rates) == long.info["fit"]["epochs"] * long.info["fit"]["steps"]

@@ -3,21 +3,23 @@
 import os
 import re
 import socket
+import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tensorboard.compat.proto import event_pb2, tensor_pb2, types_pb2
+from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import metadata as custom_scalar_metadata
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 
 class EventWriter:
-    """Appends scalars and histograms to one TensorBoard event file of a directory.
+    """Appends scalars, histograms and pictures to one TensorBoard event file of a directory.
 
     The file is made at the first flush and opened only while something is written: the writer can
     be copied, and what was flushed survives a kill.
@@ -66,6 +68,27 @@ class EventWriter:
             )
         )
 
+    def image(self, name: str, step: int, png: bytes) -> None:
+        """Add a picture, the content of a PNG file, at `step`; `flush` puts it on disk."""
+        # The header of a PNG file has them at this place.
+        width, height = struct.unpack(">II", png[16:24])
+        content = [str(width).encode(), str(height).encode(), png]
+        pixels = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=content)
+        pixels.tensor_shape.dim.add(size=len(content))
+        self.record(name, image_metadata.create_summary_metadata("", ""), pixels, step)
+
+    def record(
+        self,
+        name: str,
+        metadata: summary_pb2.SummaryMetadata,
+        tensor: tensor_pb2.TensorProto,
+        step: int = 0,
+    ) -> None:
+        """Add what a plugin of TensorBoard reads under `name`; `flush` puts it on disk."""
+        event = event_pb2.Event(step=step, wall_time=time.time())
+        event.summary.value.add(tag=name, metadata=metadata, tensor=tensor)
+        self._pending.append(event)
+
     def chart(self, title: str, names: Sequence[str]) -> None:
         """Draw the named curves in one chart of TensorBoard's tab "Custom Scalars"."""
         lines = layout_pb2.MultilineChartContent(tag=[f"^{re.escape(name)}$" for name in names])
@@ -75,13 +98,8 @@ class EventWriter:
             dtype=types_pb2.DT_STRING, string_val=[layout.SerializeToString()]
         )
         text.tensor_shape.SetInParent()
-        event = event_pb2.Event(wall_time=time.time())
-        event.summary.value.add(
-            tag=custom_scalar_metadata.CONFIG_SUMMARY_TAG,
-            metadata=custom_scalar_metadata.create_summary_metadata(),
-            tensor=text,
-        )
-        self._pending.append(event)
+        described = custom_scalar_metadata.create_summary_metadata()
+        self.record(custom_scalar_metadata.CONFIG_SUMMARY_TAG, described, text)
 
     def flush(self) -> None:
         """Write what was added since the last flush."""

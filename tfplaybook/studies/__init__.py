@@ -81,6 +81,7 @@ from tfplaybook.studies._slice_plot import SliceRecord as SliceRecord
 from tfplaybook.studies._slice_plot import draw_slice as draw_slice
 from tfplaybook.studies._slice_plot import plot_slice as plot_slice
 from tfplaybook.studies._slice_plot import slice_record as slice_record
+from tfplaybook.studies._tensorboard import TensorBoardLog as TensorBoardLog
 from tfplaybook.studies._units import UnitAxis as UnitAxis
 from tfplaybook.studies._variance_plot import VarianceRecord as VarianceRecord
 from tfplaybook.studies._variance_plot import VarianceStrip as VarianceStrip

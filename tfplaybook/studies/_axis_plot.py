@@ -122,7 +122,7 @@ def axis_plot_record(study: Study, name: str) -> AxisPlotRecord:
     shown = {t.trial_id for t in trials}
     values: list[Any] = [t.values[name] for t in trials]
     if axis.scale == "categorical":
-        xs = _spread([axis.categories.index(value) for value in values])
+        xs = spread([axis.categories.index(value) for value in values])
         x_range = (-0.5, max(len(axis.categories), 1) - 0.5)
     else:
         xs = [float(value) for value in values]
@@ -227,7 +227,7 @@ def draw_axis_plot(record: AxisPlotRecord, ax: "Axes") -> "Axes":
     return ax
 
 
-def _spread(indices: list[int]) -> list[float]:
+def spread(indices: list[int]) -> list[float]:
     """Offset equal indices evenly around their integer, without randomness."""
     seen: dict[int, int] = {}
     positions = []

@@ -80,6 +80,14 @@ def save_plots(study: Study, directory: Path) -> SavedPlots:
     return SavedPlots(tuple(paths), skipped)
 
 
+def figures(study: Study) -> "Iterator[tuple[str, Figure]]":
+    """Yield every picture that the study has something for, with its name."""
+    for name, make in _PICTURES.items():
+        figure = make(study)
+        if not isinstance(figure, str):
+            yield name.removesuffix(".png"), figure
+
+
 def _axis_plots(study: Study) -> "Figure | str":
     if not study.varied:
         return _NOTHING_VARIED

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from tfplaybook.runs._run import INFO_FILE_NAME, read_info
 from tfplaybook.search._study_file import FILE_NAME as STUDY_FILE
 from tfplaybook.search._trial_files import execution_folders, trial_folders
 from tfplaybook.studies._format import format_value
+from tfplaybook.studies._origin import origin_of, reproduction
 from tfplaybook.studies._project import is_project, read_project
 from tfplaybook.studies._records import Objective, Study
 from tfplaybook.studies._table import markdown_table
@@ -73,11 +73,7 @@ class IndexEntry:
     @property
     def reproduction(self) -> str:
         """The command for a shell, with the directory that it has to be started in."""
-        if not self.command:
-            return ""
-        command = shlex.join(self.command)
-        folder = self.working_directory
-        return f"cd {shlex.quote(folder)} && {command}" if folder else command
+        return reproduction(self.command, self.working_directory)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +190,15 @@ def _entry(path: Path) -> IndexEntry:
         run, info = _first_run(study)
     except ValueError as error:
         return dataclasses.replace(entry, problem=str(error))
-    return dataclasses.replace(entry, config=config or run, **_provenance(info))
+    origin = origin_of(info)
+    return dataclasses.replace(
+        entry,
+        config=config or run,
+        command=origin.command,
+        working_directory=origin.working_directory,
+        commit=origin.commit,
+        has_changes=origin.has_changes,
+    )
 
 
 def _first_run(study: Study) -> tuple[Path | None, dict[str, Any]]:
@@ -206,18 +210,3 @@ def _first_run(study: Study) -> tuple[Path | None, dict[str, Any]]:
             if info := read_info(execution):
                 return execution / INFO_FILE_NAME, info
     return None, {}
-
-
-def _provenance(info: dict[str, Any]) -> dict[str, Any]:
-    """Return what an entry takes from `run.json`, whose entries other programs may have written."""
-    command = info.get("command")
-    folder = info.get("working_directory")
-    git = info.get("git")
-    git = git if isinstance(git, dict) else {}
-    commit = git.get("commit")
-    return {
-        "command": tuple(map(str, command)) if isinstance(command, list) else (),
-        "working_directory": folder if isinstance(folder, str) else "",
-        "commit": commit if isinstance(commit, str) else None,
-        "has_changes": bool(git.get("diff") or git.get("untracked")) if git else None,
-    }

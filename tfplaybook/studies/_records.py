@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tfplaybook.studies._diagnoses._checklist import Diagnosis
     from tfplaybook.studies._figures import SavedPlots
+    from tfplaybook.studies._tensorboard import TensorBoardLog
 
 Value = bool | int | float | str
 Direction = Literal["min", "max"]
@@ -299,6 +300,55 @@ class Study:
         from tfplaybook.studies._figures import save_plots
 
         return save_plots(self, Path(directory))
+
+    def report(
+        self,
+        path: str | Path,
+        *,
+        scientific: Sequence[str] = (),
+        baseline: str | Sequence[float] | None = None,
+    ) -> Path:
+        """Write the study as one HTML file, and return its path (E1 to E3, J1).
+
+        The file needs nothing but a browser: it loads nothing, and forbids itself to. On top is
+        what `diagnose` says; below are pictures in which trials can be selected, their curves, a
+        table, and what was run, with the commands. An existing file is replaced, whole or not at
+        all. Long curves are thinned, so that a hundred trials stay below 400 kB.
+
+        Args:
+            path: The file to write, in a directory that exists.
+            scientific: As of `diagnose`; there is an isolation plot of each.
+            baseline: As of `diagnose`.
+
+        Raises:
+            ValueError: If `path` is a directory, or in one that does not exist; or as `diagnose`.
+        """
+        from tfplaybook.studies._report._page import write_report
+
+        return write_report(self, Path(path), scientific=scientific, baseline=baseline)
+
+    def to_tensorboard(self, logdir: str | Path, *, most_runs: int | None = 40) -> "TensorBoardLog":
+        """Write the study for TensorBoard: one run per execution of a trial, and one for the study.
+
+        A trial's run has its scalars against the step, histograms of its gradient norms if those
+        were recorded (M2), and its values for the tab HPARAMS, where the domain of every
+        hyperparameter is declared. The run `study` has the pictures of `save_plots`.
+
+        The directory is written anew and replaces what an earlier call wrote there. Look at it
+        with `tensorboard --logdir LOGDIR`.
+
+        Args:
+            logdir: A new or empty directory, or one that this wrote.
+            most_runs: Most runs to write, the study's included, at least 2: the best trials, then
+                those that did not complete. With more than 40, TensorBoard's tabs SCALARS,
+                HISTOGRAMS and IMAGES come up blank, until runs are chosen. None for all.
+
+        Raises:
+            ValueError: If `logdir` holds something else, or `most_runs` is out of range.
+        """
+        from tfplaybook.studies._tensorboard import to_tensorboard
+
+        return to_tensorboard(self, Path(logdir), most_runs=most_runs)
 
     def with_objective(self, objective: str | Objective) -> "Study":
         """Return this study with its trials compared by another metric that the runs recorded.
