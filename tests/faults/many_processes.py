@@ -4,6 +4,7 @@ They are forked from a server that has imported TensorFlow, so that one starts i
 """
 
 import dataclasses
+import gc
 import json
 import multiprocessing
 import os
@@ -23,7 +24,7 @@ LEASE_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__])
+_context.set_forkserver_preload(["tfplaybook.search"])
 
 
 class Recorded(kt.HyperModel):
@@ -51,6 +52,8 @@ class Recorded(kt.HyperModel):
 
 def run(tuner_id, port, directory, options, hypermodel, search_id):
     """Be one process of the search; its error, if any, goes to a file."""
+    # KerasTuner collects garbage in every trial, each time through all of TensorFlow.
+    gc.freeze()
     os.environ["KERASTUNER_TUNER_ID"] = tuner_id
     os.environ["KERASTUNER_ORACLE_IP"] = "127.0.0.1"
     os.environ["KERASTUNER_ORACLE_PORT"] = str(port)
