@@ -80,7 +80,9 @@ def test_infeasible_trials_in_a_row_end_nothing(make):
     processes.start("chief", *WORKERS)
     # All of them are infeasible, and none is an error.
     assert processes.end() == [0] * 4
-    assert [trial["message"] for trial in processes.trials()] == ["infeasible: default_objective was nan"] * 6
+    assert [trial["message"] for trial in processes.trials()] == [
+        "infeasible: default_objective was nan"
+    ] * 6
 
 
 def test_failures_in_a_row_end_the_search_and_all_processes(make):
