@@ -1,5 +1,6 @@
 """`tfplaybook search`: supervised processes, from the command."""
 
+import io
 import json
 import os
 import subprocess
@@ -65,11 +66,10 @@ def test_what_is_started_again(name, exit_code, deaths, again):
 
 
 def test_the_table():
-    console = rich.console.Console(width=120, record=True, file=open(os.devnull, "w"))
+    console = rich.console.Console(width=120, record=True, file=io.StringIO())
     status = {"objective": "val_loss", "trials": 32, "done": 12, "running": 3, "infeasible": 2}
     status |= {"failed": 1, "best": 0.03125, "best_trial": "0007"}
-    with console.file:
-        console.print(progress_table(status, seconds=60.0, done_before=2, workers="3 of 3"))
+    console.print(progress_table(status, seconds=60.0, done_before=2, workers="3 of 3"))
     text = console.export_text()
     for part in ("12 of 32", "val_loss 0.03125 (trial 0007)", "10 a minute", "0:02:00", "3 of 3"):
         assert part in text

@@ -131,9 +131,9 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
             _check_hypermodel(hypermodel)
         executions_per_trial = check_count("executions_per_trial", executions_per_trial, minimum=1)
         _check_directory(directory, project_name)
-        oracle = QuasiRandomOracle(
-            objective,
-            max_trials,
+        oracle = self.make_oracle(
+            objective=objective,
+            max_trials=max_trials,
             seed=seed,
             start_index=start_index,
             roles=roles,
@@ -238,6 +238,10 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         if trials and all(map(has_failed, trials)):
             what = "Every trial failed" if len(trials) > 1 else "The only trial failed"
             raise RuntimeError(failure_report(what, trials))
+
+    def make_oracle(self, **options: Any) -> QuasiRandomOracle:
+        """Return the oracle with these options."""
+        return QuasiRandomOracle(**options)
 
     def run_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> list[Any] | dict[str, float]:
         """Train the model of a trial, once per execution, into run directories of their own."""
