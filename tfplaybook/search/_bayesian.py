@@ -49,8 +49,8 @@ class BayesianOracle(QuasiRandomOracle):
         >>> oracle = pb.search.BayesianOracle(space, prior=prior, objective="val_loss")
 
     Args:
-        space: The search space, such as `study.refine().hyperparameters()`; None when the hypermodel declares
-            it.
+        space: The search space, such as `study.refine().hyperparameters()`; None when the
+            hypermodel declares it.
         prior: Values by name with the objective that they gave, None or NaN if they were
             infeasible: `study.refine().prior`. All within `space`.
         num_initial_points: How many outcomes, at least 2, have to be known for the model, those of

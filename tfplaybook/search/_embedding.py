@@ -1,5 +1,6 @@
 """`Embedding`: the points of a search space as vectors, for a model of them."""
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,7 +31,8 @@ class Embedding:
 
     def __init__(self, space: Sequence[HyperParameter]):
         self._space = list(space)
-        self._varied = [h for h in space if levels_of(h, at_most=1) is None]
+        levels = [levels_of(h, at_most=1) for h in space]
+        self._varied = [h for h, of in zip(space, levels, strict=True) if of is None or len(of) > 1]
         self._columns = {key_of(h): column for column, h in enumerate(self._varied)}
 
     @property
@@ -72,7 +74,7 @@ class Embedding:
         vector: list[float] = []
         for hyperparameter in self._varied:
             if isinstance(hyperparameter, Choice | Boolean):
-                levels = levels_of(hyperparameter, at_most=len(point) + 10**6) or []
+                levels = levels_of(hyperparameter, at_most=sys.maxsize) or []
                 exists = _exists(hyperparameter, point)
                 chosen = point.get(hyperparameter.name)
                 vector += [float(chosen == v) if exists else _INACTIVE for v in levels]

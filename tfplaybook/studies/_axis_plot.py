@@ -172,6 +172,7 @@ def plot_axis(
     Args:
         study: The study.
         name: Name of a hyperparameter of its space.
+        refinement: What `study.refine()` returned, whose box is shaded.
         ax: Axes to draw on. Default: those of a new figure with a legend; save it with
             `ax.figure.savefig("axis.png")`.
 

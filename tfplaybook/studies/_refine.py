@@ -72,7 +72,8 @@ def refine(
     In every dimension the box spans the values of the good trials, widened on both sides by a
     share of the searched range on its scale, within that range: the box never leaves what was
     searched, which is for `search_space_boundary` (D1). Of categories it has those that a good
-    trial has. A hyperparameter that no good trial has keeps its range.
+    trial has. A hyperparameter that no good trial has keeps its range, or is left out if none of
+    its parents' values are in the box.
 
     Args:
         study: The study.
@@ -96,7 +97,7 @@ def refine(
         )
     count = max(check_count("min_good", min_good, minimum=1), round(good_fraction * len(ranked)))
     good = ranked[:count]
-    space = tuple(_narrowed(h, good, margin_fraction) for h in study.space)
+    space = _reachable(tuple(_narrowed(h, good, margin_fraction) for h in study.space))
     ended = (trial for trial in study.trials if trial.status in ("completed", "infeasible"))
     return Refinement(space, tuple(trial for trial in ended if _is_inside(trial, space)), good)
 
@@ -136,6 +137,20 @@ def _on_grid(hyperparameter: Hyperparameter, low: float, high: float) -> tuple[f
     return (int(low), int(high)) if hyperparameter.kind == "int" else (low, high)
 
 
+def _reachable(space: tuple[Hyperparameter, ...]) -> tuple[Hyperparameter, ...]:
+    """Return those hyperparameters that exist for a value of their parents."""
+    kept: list[Hyperparameter] = []
+    for h in space:
+        parents = {_declared_name(parent): parent.values for parent in kept if parent.values}
+        if all(set(parents.get(name, among)) & set(among) for name, among in h.conditions):
+            kept.append(h)
+    return tuple(kept)
+
+
+def _declared_name(hyperparameter: Hyperparameter) -> str:
+    return hyperparameter.declared_name or hyperparameter.name
+
+
 def _is_inside(trial: Trial, space: tuple[Hyperparameter, ...]) -> bool:
     return all(
         _has_place(trial.values[h.name], h)
@@ -162,7 +177,7 @@ def _ends(hyperparameter: Hyperparameter) -> tuple[float, float] | None:
 
 
 def _declare(space: kt.HyperParameters, hyperparameter: Hyperparameter) -> None:
-    name = hyperparameter.declared_name or hyperparameter.name
+    name = _declared_name(hyperparameter)
     ends = _ends(hyperparameter)
     if ends is not None and ends[0] < ends[1]:
         declare = space.Int if hyperparameter.kind == "int" else space.Float
