@@ -152,7 +152,7 @@ class BayesianOracle(QuasiRandomOracle):
         for trial in self.trials.values():
             values = dict(trial.hyperparameters.values)
             if trial.status == TrialStatus.COMPLETED:
-                known.append((values, sign * trial.score))
+                known.append((values, sign * float(trial.score or 0.0)))
             elif trial.status == TrialStatus.FAILED and is_infeasible(trial):
                 known.append((values, math.nan))
         return known
@@ -221,9 +221,10 @@ class BayesianSearch(QuasiRandomSearch):
         self._bayesian: dict[str, Any] = {"prior": prior, "num_initial_points": num_initial_points}
         super().__init__(hypermodel, **options)
 
-    def make_oracle(self, *, hyperparameters: Any, **options: Any) -> BayesianOracle:
+    def make_oracle(self, **options: Any) -> BayesianOracle:
         """Return the oracle with these options."""
-        return BayesianOracle(hyperparameters, **self._bayesian, **options)
+        space = options.pop("hyperparameters")
+        return BayesianOracle(space, **self._bayesian, **options)
 
 
 def _finite(objective: float | None) -> float | None:

@@ -217,7 +217,7 @@ class StudyOracle(kt.Oracle):
             for i, trial in self.trials.items()
             if not has_ended(trial) and int(i) < self.max_trials
         }
-        self.ongoing_trials = {}
+        self.ongoing_trials: dict[str, StudyTrial] = {}
         if self._leases is not None:
             for trial in open_trials.values():
                 if trial.tuner_id is not None:
@@ -262,7 +262,9 @@ class StudyOracle(kt.Oracle):
             self._take_from_silent()
 
     def _take_from_silent(self) -> None:
-        for tuner_id in self._leases.silent() if self._leases else ():
+        if self._leases is None:
+            return
+        for tuner_id in self._leases.silent():
             self._leases.forget(tuner_id)
             self.tuner_ids.discard(tuner_id)
             trial = self.ongoing_trials.pop(tuner_id, None)

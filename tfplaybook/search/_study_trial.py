@@ -25,7 +25,7 @@ class StudyTrial(Trial):
     def begin(self, tuner_id: str) -> None:
         """Start from nothing: KerasTuner refuses to report a metric twice."""
         self.status, self.message, self.score = TrialStatus.RUNNING, None, None
-        self.metrics = type(self.metrics)()
+        self.metrics: Any = type(self.metrics)()
         self.tuner_id = tuner_id
 
 
