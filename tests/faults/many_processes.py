@@ -117,6 +117,14 @@ class Processes:
         process.join()
         return process.exitcode == -signal.SIGKILL
 
+    def pause(self, tuner_id):
+        """Stop a process for a while."""
+        os.kill(self.alive[tuner_id].pid, signal.SIGSTOP)
+
+    def resume(self, tuner_id):
+        """Let a process go on."""
+        os.kill(self.alive[tuner_id].pid, signal.SIGCONT)
+
     def end(self, *tuner_ids):
         """Wait for processes, or for all; return their exit codes."""
         codes = []

@@ -75,6 +75,24 @@ def test_a_chief_that_is_killed_while_it_is_called_loses_nothing(make):
     assert len(set(processes.began())) == 120
 
 
+def test_what_a_worker_says_too_late_is_ignored(make):
+    processes = make(options={"max_trials": 3})
+    processes.hold()
+    processes.start("chief", *WORKERS)
+    wait_until(lambda: len(processes.began()) == 3)
+    processes.pause("worker1")
+    processes.release()
+    wait_until(lambda: processes.ended() == 2)
+    processes.hold()
+    wait_until(lambda: len(processes.began()) == 4)
+    processes.resume("worker1")
+    processes.release()
+    assert processes.end() == [0] * 4
+    check_complete(processes, 3)
+    (again,) = {x for x in processes.began() if processes.began().count(x) == 2}
+    assert again in [repr(x) for x in pb.search.halton(range(3), 1, seed=0)[:, 0].tolist()]
+
+
 def test_infeasible_trials_in_a_row_end_nothing(make):
     processes = make(hypermodel={"outcome": "nan"})
     processes.start("chief", *WORKERS)

@@ -11,6 +11,7 @@ from tfplaybook.search._trial_files import FILE_NAME, read_trial_file, trial_fol
 class StudyTrial(Trial):
     """A KerasTuner trial with the id of the worker that runs or ran it."""
 
+    message: str | None
     tuner_id: str | None = None
 
     def get_state(self) -> dict[str, Any]:
