@@ -104,7 +104,8 @@ def test_infeasible_trials_in_a_row_end_nothing(make):
 
 
 def test_failures_in_a_row_end_the_search_and_all_processes(make):
-    processes = make(options={"max_trials": 20}, hypermodel={"outcome": "raise"})
+    # By the id of the search a worker that comes when it has failed knows that it is over.
+    processes = make(search_id="one", options={"max_trials": 20}, hypermodel={"outcome": "raise"})
     processes.start("chief", *WORKERS)
     assert processes.end() == [1, 0, 0, 0]
     assert "3 trials in a row failed" in processes.error("chief")
