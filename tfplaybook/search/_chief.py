@@ -80,9 +80,10 @@ def serve(oracle: QuasiRandomOracle, on_trial_end: Callable[[Trial], Any]) -> No
         while not is_over:
             write_status(oracle)
             is_over = oracle.wait_for_news(oracle.lease_seconds / _LOOKS_PER_LEASE)
-            for trial_id in [i for i in oracle.end_order if i not in shown]:
-                on_trial_end(oracle.trials[trial_id])
-            shown = set(oracle.end_order)
+            with oracle.lock:
+                for trial_id in [i for i in oracle.end_order if i not in shown]:
+                    on_trial_end(oracle.trials[trial_id])
+                shown = set(oracle.end_order)
     finally:
         write_status(oracle)
         server.stop(_GRACE_SECONDS).wait()
@@ -94,17 +95,17 @@ def write_status(oracle: QuasiRandomOracle) -> None:
     path = os.environ.get(STATUS_FILE)
     if not path:
         return
-    best = oracle.get_best_trials(1)
-    ended = [trial for trial in oracle.trials.values() if trial.status == TrialStatus.FAILED]
-    content = {
-        "directory": str(_keras_tuner.project_directory(oracle).resolve()),
-        "objective": oracle.objective.name,
-        "trials": oracle.num_points,
-        "done": oracle.num_points - oracle.remaining_trials(),
-        "running": len(oracle.ongoing_trials),
-        "infeasible": sum(map(is_infeasible, ended)),
-        "failed": sum(map(has_failed, ended)),
-        "best": best[0].score if best else None,
-        "best_trial": best[0].trial_id if best else None,
-    }
+    with oracle.lock:
+        best = oracle.get_best_trials(1)
+        ended = [trial for trial in oracle.trials.values() if trial.status == TrialStatus.FAILED]
+        content = {
+            "objective": oracle.objective.name,
+            "trials": oracle.num_points,
+            "done": oracle.num_points - oracle.remaining_trials(),
+            "running": len(oracle.ongoing_trials),
+            "infeasible": sum(map(is_infeasible, ended)),
+            "failed": sum(map(has_failed, ended)),
+            "best": best[0].score if best else None,
+            "best_trial": best[0].trial_id if best else None,
+        }
     replace_json(Path(path), content)

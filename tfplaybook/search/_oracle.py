@@ -168,7 +168,7 @@ class QuasiRandomOracle(StudyOracle):
             ValueError: A name or a value is not in the search space, a hyperparameter does not
                 exist beside the other values, or all trials are taken.
         """
-        with self._lock:
+        with self.lock:
             if not self.hyperparameters.space:
                 raise ValueError(
                     "The search space is not known yet. Enqueue values once the tuner is made."
@@ -222,7 +222,7 @@ class QuasiRandomOracle(StudyOracle):
         Raises:
             ValueError: It is not a study of these points, or one of its files is damaged.
         """
-        with self._lock:
+        with self.lock:
             directory = _keras_tuner.project_directory(self)
             stored = read_study_file(directory)
             if stored is None:

@@ -50,9 +50,10 @@ class StudyOracle(kt.Oracle):
         self._leases: Leases | None = None
         self._queue = TrialQueue()
         self._failures_in_a_row = 0
-        # Not KerasTuner's `synchronized`, which stays locked after an exception.
-        self._lock = threading.RLock()
-        self._news = threading.Condition(self._lock)
+        # For whoever reads while workers call. Not KerasTuner's `synchronized`, which stays locked
+        # after an exception.
+        self.lock = threading.RLock()
+        self._news = threading.Condition(self.lock)
 
     @property
     def num_points(self) -> int:
@@ -69,7 +70,7 @@ class StudyOracle(kt.Oracle):
         In a search of many processes the status is IDLE while others still run a trial, which may
         have to be run again. A worker that asks again without having ended its trial gets the same.
         """
-        with self._lock:
+        with self.lock:
             self.begin()
             self._hear(tuner_id)
             self.tuner_ids.add(tuner_id)
@@ -100,7 +101,7 @@ class StudyOracle(kt.Oracle):
             step: Where the best of them was.
             tuner_id: Who says so, if it is known.
         """
-        with self._lock:
+        with self.lock:
             trial = self.trials[trial_id]
             if not self._is_held(trial, tuner_id):
                 return trial
@@ -118,7 +119,7 @@ class StudyOracle(kt.Oracle):
 
     def end_trial(self, trial: Trial, *, tuner_id: str | None = None) -> None:
         """Record how a trial ended, and stop the search if too many failed in a row."""
-        with self._lock:
+        with self.lock:
             # In a search of many processes, `trial` is a copy.
             ended = self.trials[trial.trial_id]
             if not self._is_held(ended, tuner_id):
@@ -171,7 +172,7 @@ class StudyOracle(kt.Oracle):
 
     def retry_failed_trials(self) -> None:
         """Have the trials that failed run once more, after all others; infeasible ones stay."""
-        with self._lock:
+        with self.lock:
             self.failure = None
             failed = [i for i, trial in self.trials.items() if has_failed(trial)]
             self._queue.run_again(i for i in failed if int(i) < self.max_trials)
@@ -182,7 +183,7 @@ class StudyOracle(kt.Oracle):
 
     def hold(self, trial_id: str, tuner_id: str) -> bool:
         """Note that a worker is alive; return whether the trial is still its own."""
-        with self._lock:
+        with self.lock:
             self._hear(tuner_id)
             trial = self.trials.get(trial_id)
             if trial is None:
@@ -196,7 +197,7 @@ class StudyOracle(kt.Oracle):
 
     def wait_for_news(self, timeout: float) -> bool:
         """Wait until a trial ends or a worker leaves; return whether the search is over."""
-        with self._lock:
+        with self.lock:
             if not self._is_over():
                 self._news.wait(timeout)
             return self._is_over()
