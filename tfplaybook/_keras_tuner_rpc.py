@@ -64,16 +64,25 @@ class ChiefLostError(kt.errors.FatalRuntimeError):
 
 
 class Servicer(oracle_chief.OracleServicer):
-    """KerasTuner's service, which knows which worker calls."""
+    """KerasTuner's service, which knows which worker calls.
+
+    An answer is made while nobody else changes the trial that is in it.
+    """
+
+    def CreateTrial(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Hand out a trial."""
+        with self.oracle.lock:
+            return super().CreateTrial(request, context)
 
     def UpdateTrial(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Record the metrics, with all of their digits."""
         beside = _beside(context)
         metrics = beside.get("metrics", request.metrics)
-        trial = self.oracle.update_trial(
-            request.trial_id, metrics, step=request.step, tuner_id=beside.get("tuner_id")
-        )
-        return protos.get_service().UpdateTrialResponse(trial=trial.to_proto())
+        with self.oracle.lock:
+            trial = self.oracle.update_trial(
+                request.trial_id, metrics, step=request.step, tuner_id=beside.get("tuner_id")
+            )
+            return protos.get_service().UpdateTrialResponse(trial=trial.to_proto())
 
     def EndTrial(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Record how a trial ended, and why."""
@@ -87,11 +96,12 @@ class Servicer(oracle_chief.OracleServicer):
 
     def GetTrial(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Return a trial, as STOPPED to a worker that it was taken from."""
-        answer = super().GetTrial(request, context)
         tuner_id = _beside(context).get("tuner_id")
-        if tuner_id is not None and not self.oracle.hold(request.trial_id, tuner_id):
-            answer.trial.status = TrialStatus.to_proto(TrialStatus.STOPPED)
-        return answer
+        with self.oracle.lock:
+            answer = super().GetTrial(request, context)
+            if tuner_id is not None and not self.oracle.hold(request.trial_id, tuner_id):
+                answer.trial.status = TrialStatus.to_proto(TrialStatus.STOPPED)
+            return answer
 
 
 def start_server(oracle: kt.Oracle, address: str) -> Any:
