@@ -191,8 +191,10 @@ def test_random_kills_change_nothing(make, kills):
         wait_until(lambda enough=enough: len(list(processes.log.glob("*.began"))) >= enough)
         victim = chance.choice(["chief", *WORKERS])
         assert processes.kill(victim)
+        # KerasTuner writes build_config.json in place, and reads it of completed trials only.
         for path in processes.study.rglob("*.json"):
-            json.loads(path.read_text())
+            if path.name != "build_config.json":
+                json.loads(path.read_text())
         processes.start(victim)
     assert processes.end() == [0] * 4
     check_complete(processes, trials)
