@@ -118,7 +118,7 @@ def test_a_study_of_format_1_goes_on(make_tuner, parabola, tmp_path, read_study)
     tuner = make_tuner(parabola)
     tuner.search(verbose=0)
     assert parabola.seen == [tuner.oracle.point(index) for index in range(4)]
-    assert read_study()["format"] == 2
+    assert read_study()["format"] == 3
 
 
 def test_overwrite_starts_afresh(make_tuner, parabola, tmp_path):
