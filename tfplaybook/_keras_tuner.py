@@ -6,9 +6,10 @@ here too.
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import keras_tuner as kt
@@ -22,6 +23,7 @@ from keras_tuner.engine.hyperparameters import Int as Int
 from keras_tuner.engine.trial import Trial as Trial
 from keras_tuner.engine.trial import TrialStatus as TrialStatus
 from keras_tuner.src import config
+from keras_tuner.src.distribute import utils as dist_utils
 from keras_tuner.src.engine import tuner_utils
 
 from tfplaybook import _keras, _keras_state
@@ -37,6 +39,8 @@ PRIVATE_PARTS: tuple[tuple[Any, str], ...] = (
     (kt.Tuner, "_get_checkpoint_fname"),
     (kt.Tuner, "_populate_initial_space"),
     (config, "DEBUG"),
+    (dist_utils, "has_chief_oracle"),
+    (dist_utils, "is_chief_oracle"),
     (tuner_utils, "SaveBestEpoch"),
     (tuner_utils, "TunerCallback"),
 )
@@ -137,6 +141,27 @@ class BestEpochWeights(tuner_utils.SaveBestEpoch, _keras.Callback):
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a `state_dict`."""
         self.best_value = float(state["best_value"])
+
+
+def role() -> Literal["alone", "chief", "worker"]:
+    """Return what KerasTuner's environment variables make of this process.
+
+    Raises:
+        RuntimeError: Some of them are set, and others that they need are not.
+    """
+    if not dist_utils.has_chief_oracle():
+        return "alone"
+    return "chief" if dist_utils.is_chief_oracle() else "worker"
+
+
+def tuner_id() -> str:
+    """Return the name of this process among the workers of a search."""
+    return os.environ["KERASTUNER_TUNER_ID"]
+
+
+def chief_address() -> str:
+    """Return where the chief listens, as host and port."""
+    return f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
 
 
 def project_directory(oracle: kt.Oracle) -> Path:

@@ -9,17 +9,24 @@ from rich.console import Console
 
 from tfplaybook import studies
 from tfplaybook._version import __version__
+from tfplaybook.search._launcher import RestartPolicy, launch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 0, or 2 after an error in the input."""
-    options = _parser().parse_args(arguments)
+    """Run the command and return its exit status: 0, or 2 after an error in the input.
+
+    `search` has more of them: `tfplaybook.search._launcher.launch` lists them.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # What comes after is for the script of a search.
+    end = given.index("--") if given[:1] == ["search"] and "--" in given else len(given)
+    options = _parser().parse_args(given[:end])
+    options.script_arguments = given[end + 1 :]
     try:
-        options.run(options)
+        return options.run(options) or 0
     except ValueError as error:
         sys.stderr.write(f"tfplaybook: {error}\n")
         return 2
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,6 +58,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     diagnose.add_argument("--baseline", metavar="TRIAL", help="the trial to compare the best with")
     diagnose.set_defaults(run=_diagnose)
+    search = commands.add_parser(
+        "search",
+        help="run a search script as a chief and workers on this machine",
+        epilog="Arguments of the script itself come last, after a `--`.",
+    )
+    search.add_argument("script", type=Path, help="a Python script that calls `tuner.search`")
+    search.add_argument("--workers", type=int, required=True, metavar="N", help="how many workers")
+    search.add_argument(
+        "--address", default="127.0.0.1", help="where the chief listens (this machine only)"
+    )
+    search.add_argument("--port", type=int, default=0, help="its port (a free one)")
+    search.add_argument("--logs", type=Path, metavar="DIR", help="keep what the processes print")
+    search.add_argument(
+        "--max-deaths",
+        type=int,
+        default=3,
+        metavar="N",
+        help="give up on a process that dies so often before another trial is done (3)",
+    )
+    search.set_defaults(run=_search)
     return parser
 
 
@@ -95,3 +122,16 @@ def _study(options: argparse.Namespace) -> studies.Study:
     """Return the study, compared by `--objective` if that is given."""
     study = studies.load(options.study)
     return study if options.objective is None else study.with_objective(options.objective)
+
+
+def _search(options: argparse.Namespace) -> int:
+    return launch(
+        options.script,
+        options.script_arguments,
+        num_workers=options.workers,
+        address=options.address,
+        port=options.port,
+        logs=options.logs,
+        policy=RestartPolicy(options.max_deaths),
+        console=Console(),
+    )

@@ -3,15 +3,16 @@
 import keras_tuner as kt
 import pytest
 
-from tfplaybook import _keras_tuner
+from tfplaybook import _keras_tuner, _keras_tuner_rpc
 
 
-@pytest.mark.parametrize(("owner", "name"), _keras_tuner.PRIVATE_PARTS)
-def test_private_parts_exist(owner, name):
-    assert hasattr(owner, name), (
-        f"KerasTuner {kt.__version__} has no {owner.__name__}.{name} any more; "
-        "tfplaybook/_keras_tuner.py needs another way."
-    )
+@pytest.mark.parametrize("module", [_keras_tuner, _keras_tuner_rpc], ids=lambda m: m.__name__)
+def test_private_parts_exist(module):
+    for owner, name in module.PRIVATE_PARTS:
+        assert hasattr(owner, name), (
+            f"KerasTuner {kt.__version__} has no {owner.__name__}.{name} any more; "
+            f"{module.__name__} needs another way."
+        )
 
 
 def test_the_display_exists():

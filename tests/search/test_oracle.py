@@ -233,7 +233,7 @@ class TestBookkeeping:
             ("Boolean", "flag"),
         ]
         assert study == {
-            "format": 2,
+            "format": 3,
             "objective": {"name": "val_loss", "direction": "min"},
             "seed": 9,
             "start_index": 4,
@@ -242,6 +242,7 @@ class TestBookkeeping:
             "primes": {"x": 2, "lr": 3, "flag": 5},
             "roles": None,
             "enqueued": {},
+            "prior": None,
             "goal": "why",
             "note": "because",
         }

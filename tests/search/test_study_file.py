@@ -27,7 +27,7 @@ def test_writing_and_reading_give_the_same_back(tmp_path):
     assert read_study_file(tmp_path) is None
     STUDY.write(tmp_path)
     assert read_study_file(tmp_path) == STUDY
-    assert json.loads((tmp_path / "study.json").read_text())["format"] == 2
+    assert json.loads((tmp_path / "study.json").read_text())["format"] == 3
     assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
 
 
@@ -43,7 +43,7 @@ def test_entries_of_others_survive(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"format": 3}', "has format 3; this version of tfplaybook reads up to 2. Upgrade"),
+        ('{"format": 4}', "has format 4; this version of tfplaybook reads up to 3. Upgrade"),
         ('{"format": 1, "seed"', "is damaged: it is no JSON"),
         ("null", "is damaged: it must be a JSON object. Received: None. Restore it"),
         ("[]", "is damaged: it must be a JSON object"),

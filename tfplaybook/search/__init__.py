@@ -1,5 +1,7 @@
 """Quasi-random search: the sequence, the KerasTuner oracle, the tuner, roles and spaces."""
 
+from tfplaybook.search._bayesian import BayesianOracle as BayesianOracle
+from tfplaybook.search._bayesian import BayesianSearch as BayesianSearch
 from tfplaybook.search._halton import halton as halton
 from tfplaybook.search._optimizer_spaces import adam_space as adam_space
 from tfplaybook.search._optimizer_spaces import nesterov_space as nesterov_space

@@ -1,12 +1,6 @@
-"""`QuasiRandomOracle`: a KerasTuner oracle that suggests the points of a Halton sequence.
-
-KerasTuner's own bookkeeping rewrites one file with the whole search at every event, counts trials
-to name them, and stops for good after three NaNs. This oracle keeps one small file per trial,
-replaced by rename, and can tell everything else from (seed, index).
-"""
+"""`QuasiRandomOracle`: a KerasTuner oracle that suggests the points of a Halton sequence."""
 
 import dataclasses
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +8,7 @@ import keras_tuner as kt
 
 from tfplaybook import _keras_tuner
 from tfplaybook._arguments import check_count, check_number
-from tfplaybook._files import replace_json
-from tfplaybook._keras_tuner import SearchSpace, Trial, TrialStatus
+from tfplaybook._keras_tuner import Trial, TrialStatus
 from tfplaybook.search._definition import (
     defined_space,
     late_hyperparameters,
@@ -24,25 +17,17 @@ from tfplaybook.search._definition import (
 )
 from tfplaybook.search._halton import check_seed
 from tfplaybook.search._identity import refuse_ambiguous_names
-from tfplaybook.search._objective import resolve_objective, unknown_objective
-from tfplaybook.search._outcome import (
-    best_first,
-    failure_report,
-    has_ended,
-    has_failed,
-    is_infeasible,
-    read_trials,
-    record_metrics,
-)
+from tfplaybook.search._objective import resolve_objective
+from tfplaybook.search._outcome import best_first, has_ended, has_failed
 from tfplaybook.search._roles import Roles
 from tfplaybook.search._sequence import Point, PointSequence
 from tfplaybook.search._study_file import StudyFile, read_study_file, refuse_other_project
-from tfplaybook.search._trial_files import FILE_NAME, INFEASIBLE, trial_folder
-from tfplaybook.search._trial_queue import TrialQueue
+from tfplaybook.search._study_oracle import StudyOracle
+from tfplaybook.search._study_trial import read_trials
 from tfplaybook.search._values import Value
 
 
-class QuasiRandomOracle(kt.Oracle):
+class QuasiRandomOracle(StudyOracle):
     """Suggest the points of a scrambled Halton sequence.
 
     Trial i has the point `start_index + i`: its values are a function of the seed, that index and
@@ -88,6 +73,8 @@ class QuasiRandomOracle(kt.Oracle):
         max_retries_per_trial: How often, at least 0, a search runs a trial that failed once more.
         max_consecutive_failed_trials: After how many failed trials in a row the search stops with
             the last traceback; None for never. Infeasible trials do not count.
+        lease_seconds: In a search of many processes, for how many seconds, above 0, a worker may be
+            silent before its trial is given to another.
         goal: What the study is to find out (B2); kept in `study.json`.
         note: Free text; kept in `study.json`.
 
@@ -112,6 +99,7 @@ class QuasiRandomOracle(kt.Oracle):
         divergence_threshold: float = 1e30,
         max_retries_per_trial: int = 0,
         max_consecutive_failed_trials: int | None = 3,
+        lease_seconds: float = 60.0,
         goal: str = "",
         note: str = "",
     ):
@@ -130,26 +118,22 @@ class QuasiRandomOracle(kt.Oracle):
                 "max_retries_per_trial", max_retries_per_trial, minimum=0
             ),
             max_consecutive_failed_trials=max_consecutive_failed_trials,
+            divergence_threshold=check_number(
+                "divergence_threshold", divergence_threshold, above=0.0
+            ),
+            lease_seconds=check_number("lease_seconds", lease_seconds, above=0.0),
         )
         self.seed = seed
         self.start_index = check_count("start_index", start_index, minimum=0)
         self.roles = roles
-        self.divergence_threshold = check_number(
-            "divergence_threshold", divergence_threshold, above=0.0
-        )
         self.executions_per_trial = 1
         self.goal = goal
         self.note = note
-        self.hyperparameters: SearchSpace = SearchSpace.of(hyperparameters or SearchSpace())
         refuse_ambiguous_names(self.hyperparameters.space)
         self._study: StudyFile | None = None
         self._begun = False
         self._sequence: PointSequence | None = None
         self._enqueued: dict[str, Point] = {}
-        self._queue = TrialQueue()
-        self._failures_in_a_row = 0
-        # Not KerasTuner's `synchronized`, which stays locked after an exception.
-        self._lock = threading.RLock()
 
     @property
     def num_points(self) -> int:
@@ -184,7 +168,7 @@ class QuasiRandomOracle(kt.Oracle):
             ValueError: A name or a value is not in the search space, a hyperparameter does not
                 exist beside the other values, or all trials are taken.
         """
-        with self._lock:
+        with self.lock:
             if not self.hyperparameters.space:
                 raise ValueError(
                     "The search space is not known yet. Enqueue values once the tuner is made."
@@ -219,101 +203,6 @@ class QuasiRandomOracle(kt.Oracle):
             refuse_ambiguous_names(self.hyperparameters.space)
             self._sequence = None
 
-    def create_trial(self, tuner_id: str) -> Trial:
-        """Return the next trial to run, or one with status STOPPED when there is none."""
-        with self._lock:
-            self._begin()
-            self.tuner_ids.add(tuner_id)
-            if tuner_id in self.ongoing_trials:
-                trial = self.ongoing_trials[tuner_id]
-            elif (trial_id := self._queue.take_interrupted()) is not None:
-                trial = self.trials[trial_id]
-            elif (trial_id := self._queue.take_new(self.num_points)) is not None:
-                trial = Trial(self.get_space(), trial_id=trial_id)
-                trial.hyperparameters.values = self.populate_space(trial_id)["values"]
-                self.trials[trial_id] = trial
-                self.start_order.append(trial_id)
-            elif (trial_id := self._queue.take_again()) is not None:
-                trial = self.trials[trial_id]
-                self.end_order.remove(trial_id)
-            else:
-                self.tuner_ids.discard(tuner_id)
-                return Trial(self.get_space(), trial_id="", status=TrialStatus.STOPPED)
-
-            # A trial that is run again starts from nothing; KerasTuner refuses to report a metric
-            # twice.
-            trial.status, trial.message, trial.score = TrialStatus.RUNNING, None, None
-            trial.metrics = type(trial.metrics)()
-            self._write_trial(trial)
-            self.ongoing_trials[tuner_id] = trial
-            _keras_tuner.show_begin(self, trial)
-            return trial
-
-    def update_trial(self, trial_id: str, metrics: Mapping[str, float], step: int = 0) -> Trial:
-        """Record the metrics of a trial; an objective that diverged makes it infeasible."""
-        with self._lock:
-            trial = self.trials[trial_id]
-            name = self.objective.name
-            if name not in metrics:
-                raise kt.errors.FatalValueError(unknown_objective(self.objective, set(metrics)))
-            record_metrics(trial, metrics, step, self.objective)
-            # Of a NaN too.
-            if not abs(metrics[name]) < self.divergence_threshold and not is_infeasible(trial):
-                trial.message = f"{INFEASIBLE} {name} was {float(metrics[name])}"
-            return trial
-
-    def end_trial(self, trial: Trial) -> None:
-        """Record how a trial ended, and stop the search if too many failed in a row."""
-        with self._lock:
-            # In a search of many processes, `trial` is a copy.
-            ended = self.trials[trial.trial_id]
-            ended.hyperparameters = trial.hyperparameters
-            ended.status, ended.message = trial.status, trial.message or ended.message
-            self.update_space(trial.hyperparameters, found_in=f"`fit` of trial {trial.trial_id}")
-            if ended.status == TrialStatus.COMPLETED and is_infeasible(ended):
-                ended.status = TrialStatus.FAILED
-            elif ended.status == TrialStatus.COMPLETED:
-                self.score_trial(ended)
-            else:
-                # KerasTuner's FAILED means that another attempt would fail as well.
-                if ended.status == TrialStatus.INVALID:
-                    self._queue.retry(ended.trial_id, at_most=self.max_retries_per_trial)
-                ended.status = TrialStatus.FAILED
-            self._write_trial(ended)
-            self.end_order.append(ended.trial_id)
-            for tuner_id, ongoing in list(self.ongoing_trials.items()):
-                if ongoing is ended:
-                    del self.ongoing_trials[tuner_id]
-            _keras_tuner.show_end(self, ended)
-            self._count_failures(ended)
-
-    def get_best_trials(self, num_trials: int = 1) -> list[Trial]:
-        """Return up to `num_trials` completed trials, the best first.
-
-        Unlike KerasTuner's, never one that is infeasible, failed or unfinished.
-        """
-        return best_first(self.trials.values(), self.objective)[:num_trials]
-
-    def save(self) -> None:
-        """Do nothing: every trial is on disk from the moment it is handed out."""
-
-    def remaining_trials(self) -> int:
-        """Return how many trials have not ended, or have failed and are to be run again."""
-        if not self.hyperparameters.space:
-            return self.max_trials
-        ended = {
-            int(trial_id)
-            for trial_id, trial in self.trials.items()
-            if has_ended(trial) and not self._queue.is_to_run_again(trial_id)
-        }
-        return len(set(range(self.num_points)) - ended)
-
-    def retry_failed_trials(self) -> None:
-        """Have the trials that failed run once more, after all others; infeasible ones stay."""
-        with self._lock:
-            failed = [i for i, trial in self.trials.items() if has_failed(trial)]
-            self._queue.run_again(i for i in failed if int(i) < self.max_trials)
-
     def reload(self) -> None:
         """Go on with the study in the project directory, if there is one, and with its space.
 
@@ -324,13 +213,16 @@ class QuasiRandomOracle(kt.Oracle):
             self.update_space(stored.search_space())
         self.resume()
 
-    def resume(self) -> None:
+    def resume(self, *, retry_failed: bool = True) -> None:
         """Go on with the study in the project directory, if there is one.
+
+        Args:
+            retry_failed: Whether to run trials that failed once more.
 
         Raises:
             ValueError: It is not a study of these points, or one of its files is damaged.
         """
-        with self._lock:
+        with self.lock:
             directory = _keras_tuner.project_directory(self)
             stored = read_study_file(directory)
             if stored is None:
@@ -338,18 +230,43 @@ class QuasiRandomOracle(kt.Oracle):
                 return
             asked = list(self._enqueued.values())
             self._freeze(self._describe().continued(stored))
-            self.trials = read_trials(directory)
-            self.start_order = list(self.trials)
-            self.end_order = [i for i, trial in self.trials.items() if has_ended(trial)]
-            self._queue = TrialQueue(
-                self.trials,
-                (i for i in self.trials if i not in self.end_order and int(i) < self.max_trials),
-            )
+            self._begin_with(read_trials(directory))
             for values in asked:
                 self.enqueue(values)
-            self.retry_failed_trials()
+            if retry_failed:
+                self.retry_failed_trials()
 
-    def _begin(self) -> None:
+    def join(self) -> None:
+        """Take over the study that the chief has written, without a claim on its trials.
+
+        Raises:
+            ValueError: There is none, or it is not a study of these points.
+        """
+        directory = _keras_tuner.project_directory(self)
+        stored = read_study_file(directory)
+        if stored is None:
+            raise ValueError(
+                f"Chief and workers must share the project directory. {directory} of this worker "
+                "holds no study.json, although the chief is there. Give all of them the same "
+                "`directory` on a file system that they share, and the same `project_name`."
+            )
+        self._freeze(self._describe().continued(stored))
+
+    def best_on_disk(self, num_trials: int) -> list[Trial]:
+        """Return up to `num_trials` completed trials as their files have them, the best first."""
+        trials = read_trials(_keras_tuner.project_directory(self))
+        return best_first(trials.values(), self.objective)[:num_trials]
+
+    def remaining_on_disk(self) -> int:
+        """Return how many trials the files give no outcome, or one that is to be run again."""
+        done = {
+            int(trial_id)
+            for trial_id, trial in read_trials(_keras_tuner.project_directory(self)).items()
+            if has_ended(trial) and not has_failed(trial)
+        }
+        return len(set(range(self.num_points)) - done)
+
+    def begin(self) -> None:
         """Go on with the study on disk, or start one with the search space as it is now."""
         if self._begun:
             return
@@ -390,16 +307,3 @@ class QuasiRandomOracle(kt.Oracle):
     def _points(self) -> PointSequence:
         self._sequence = self._sequence or points_of(self._describe())
         return self._sequence
-
-    def _write_trial(self, trial: Trial) -> None:
-        folder = trial_folder(_keras_tuner.project_directory(self), trial.trial_id)
-        folder.mkdir(exist_ok=True)
-        # Twice in every trial, and the space is the most of it.
-        replace_json(folder / FILE_NAME, trial.get_state(), indent=None)
-
-    def _count_failures(self, trial: Trial) -> None:
-        self._failures_in_a_row = self._failures_in_a_row + 1 if has_failed(trial) else 0
-        if self._failures_in_a_row == self.max_consecutive_failed_trials:
-            self._failures_in_a_row = 0
-            failed = [self.trials[i] for i in self.end_order[-self.max_consecutive_failed_trials :]]
-            raise RuntimeError(failure_report(f"{len(failed)} trials in a row failed", failed))

@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
 
 import keras_tuner as kt
 
 from tfplaybook._keras_tuner import Trial, TrialStatus
-from tfplaybook.search._trial_files import FILE_NAME, INFEASIBLE, read_trial_file, trial_folders
+from tfplaybook.search._trial_files import INFEASIBLE
 
 
 def is_infeasible(trial: Trial) -> bool:
@@ -52,28 +50,3 @@ def failure_report(what: str, failed: list[Trial]) -> str:
         "the trials that are left, and then runs those that failed again. The last one failed "
         f"with:\n{failed[-1].message}"
     )
-
-
-def read_trials(directory: Path) -> dict[str, Trial]:
-    """Read the trials that have begun; a folder that is not named by an index is none of ours."""
-    trials = {}
-    for trial_id, folder in trial_folders(directory).items():
-        state = read_trial_file(folder) if trial_id.isdecimal() else None
-        if state is not None:
-            trials[trial_id] = _restored(trial_id, state, folder / FILE_NAME)
-    return trials
-
-
-def _restored(trial_id: str, state: dict[str, Any], path: Path) -> Trial:
-    try:
-        trial = Trial.from_state(state)
-        if trial.trial_id != trial_id:
-            raise ValueError(f"`trial_id` is {trial.trial_id!r} in the folder of {trial_id}")
-        if trial.status == TrialStatus.COMPLETED and not math.isfinite(trial.score):
-            raise ValueError(f"`score` is {trial.score} although the trial is completed")
-    except Exception as error:
-        raise ValueError(
-            f"{path} is damaged: KerasTuner cannot read it ({type(error).__name__}: {error}). "
-            "Move it away to run the trial again."
-        ) from error
-    return trial

@@ -11,7 +11,7 @@ from tfplaybook.search._identity import Key, key_of_entry, labels
 from tfplaybook.search._roles import Roles
 from tfplaybook.search._trial_files import check_space, trial_folders
 
-FORMAT = 2
+FORMAT = 3
 FILE_NAME = "study.json"
 
 _DIRECTIONS = ("min", "max")
@@ -22,6 +22,7 @@ _KINDS = {
     "primes": dict,
     "roles": dict | None,
     "enqueued": dict | None,
+    "prior": list | None,
     **dict.fromkeys(_COUNTS, int),
     **dict.fromkeys(("goal", "note"), str | None),
 }
@@ -31,7 +32,8 @@ _KINDS = {
 class StudyFile:
     """The content of `study.json`.
 
-    Format 1 has neither roles nor enqueued trials, and no name twice in its space.
+    Format 1 has neither roles nor enqueued trials, and no name twice in its space; format 2 has no
+    prior.
 
     Attributes:
         objective: The metric's `name` and its `direction`, "min" or "max".
@@ -44,6 +46,8 @@ class StudyFile:
             conditions, `"learning_rate (optimizer=adam)"`, if several have that name.
         roles: What each hyperparameter is for, as `Roles.to_json` writes it; None if not given.
         enqueued: Values given for single trials, by the trial's number as a string.
+        prior: Trials of an earlier study that Bayesian optimization starts from, each with its
+            `values` and its `objective`, None if it was infeasible; None for quasi-random points.
         goal: What the study is to find out.
         note: Free text.
 
@@ -59,6 +63,7 @@ class StudyFile:
     primes: dict[str, int]
     roles: dict[str, Any] | None = None
     enqueued: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    prior: list[dict[str, Any]] | None = None
     goal: str = ""
     note: str = ""
 
@@ -99,6 +104,7 @@ class StudyFile:
             ),
             *space,
             *_role_differences(stored.roles, self.roles),
+            *_prior_differences(stored.prior, self.prior),
         ]
         if differences:
             kept = " With the same seed, all hyperparameters declared before a new one keep their "
@@ -173,6 +179,8 @@ def _check(content: dict[str, Any]) -> None:
         )
     if content.get("roles") is not None:
         Roles.from_json(content["roles"])
+    for entry in content.get("prior") or ():
+        check_entries(entry, {"values": dict, "objective": int | float | None}, where=" of `prior`")
     for number, values in (content.get("enqueued") or {}).items():
         if not number.isdecimal() or not isinstance(values, dict):
             raise ValueError(
@@ -212,6 +220,19 @@ def _role_differences(stored: dict[str, Any] | None, here: dict[str, Any] | None
         for role in now
         if there.get(role) != now[role]
     ]
+
+
+def _prior_differences(
+    stored: list[dict[str, Any]] | None, here: list[dict[str, Any]] | None
+) -> list[str]:
+    if stored == here:
+        return []
+    there, now = (
+        "quasi-random" if prior is None else f"Bayesian with {len(prior)} trials to start from"
+        for prior in (stored, here)
+    )
+    also = " (others)" if there == now else ""
+    return [f"the search is {there} there, {now}{also} here"]
 
 
 def _short(value: Any) -> str:

@@ -103,7 +103,7 @@ def reason(message: str) -> str:
 
 def _check_trial(content: dict[str, Any]) -> None:
     kinds = {"status": str | None, "message": str | None, "score": _NUMBER, "metrics": dict | None}
-    check_entries(content, {**kinds, "best_step": _NUMBER})
+    check_entries(content, {**kinds, "best_step": _NUMBER, "tuner_id": str | None})
     check_hyperparameters(content)
     histories = (content.get("metrics") or {}).get("metrics", {})
     check_entries({"metrics": histories}, {"metrics": dict})

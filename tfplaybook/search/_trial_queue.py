@@ -25,6 +25,17 @@ class TrialQueue:
         """Return a trial that has begun and not ended."""
         return self._interrupted.popleft() if self._interrupted else None
 
+    def put_back(self, trial_id: str) -> None:
+        """Have a trial whose worker is lost run next."""
+        self._interrupted.append(trial_id)
+
+    def take_back(self, trial_id: str) -> bool:
+        """Take a trial that was put back and is not handed out yet; return whether it was there."""
+        if trial_id in self._interrupted:
+            self._interrupted.remove(trial_id)
+            return True
+        return False
+
     def take_new(self, num_points: int) -> str | None:
         """Return a trial that has not begun, while there are fewer than `num_points`."""
         # By index and not by count: a trial whose folder was deleted leaves a hole, filled here.

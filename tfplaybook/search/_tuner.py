@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tfplaybook import _keras, _keras_tuner
 from tfplaybook._arguments import check_count
 from tfplaybook._keras_tuner import Trial
 from tfplaybook.runs import RunRecorder
+from tfplaybook.search._chief import read_marker, serve, write_marker
 from tfplaybook.search._execution_callbacks import check_callbacks, copies_for
 from tfplaybook.search._objective import unknown_objective
 from tfplaybook.search._objective_history import ObjectiveHistory
@@ -27,6 +29,7 @@ from tfplaybook.search._progress import progress_line
 from tfplaybook.search._roles import Roles
 from tfplaybook.search._trial_files import INFEASIBLE, execution_folder, trial_folder
 from tfplaybook.search._values import Value
+from tfplaybook.search._worker import StopWhenLost, work, worker_client
 
 
 class _PreemptedError(BaseException):
@@ -74,7 +77,8 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         directory: Where projects are; made if missing.
         project_name: The folder of this study in `directory`.
         overwrite: Whether to delete the study that is there instead of going on with it. It is
-            deleted when the hypermodel has built its first model.
+            deleted when the hypermodel has built its first model. Of many processes the chief
+            deletes it, when it does not start again within the same search.
         hyperparameters: Search space to declare in advance or to override with.
         tune_new_entries: Whether hyperparameters beyond `hyperparameters` are searched.
         allow_new_entries: Whether the hypermodel may declare such hyperparameters at all.
@@ -83,6 +87,8 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         max_retries_per_trial: How often, at least 0, to run a trial that failed once more.
         max_consecutive_failed_trials: After how many exceptions in a row to stop; None for never.
             The next search runs failed trials again, after all others.
+        lease_seconds: In a search of many processes, for how many seconds, above 0, a worker may be
+            silent before its trial is given to another.
         goal: What the study is to find out (B2); kept in `study.json`.
         note: Free text; kept in `study.json`.
         **kwargs: Further arguments of `keras_tuner.Tuner`, such as `max_model_size`.
@@ -92,7 +98,7 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
             declares no hyperparameter, two hyperparameters of one name may exist in the same
             trial, a role does not fit the space, or the project directory holds a study with other
             points, a project of another tuner or a damaged file.
-        NotImplementedError: KerasTuner's environment variables ask for a search of many processes.
+        RuntimeError: Only some of KerasTuner's environment variables for many processes are set.
 
     Source: playbook C1, C4, G1, G2, D3, D11, J1.
     """
@@ -116,22 +122,18 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
         divergence_threshold: float = 1e30,
         max_retries_per_trial: int = 0,
         max_consecutive_failed_trials: int | None = 3,
+        lease_seconds: float = 60.0,
         goal: str = "",
         note: str = "",
         **kwargs: Any,
     ):
-        if "KERASTUNER_ORACLE_IP" in os.environ:
-            raise NotImplementedError(
-                "`QuasiRandomSearch` runs in one process. Unset KERASTUNER_ORACLE_IP, which asks "
-                "for a search of many."
-            )
         if hypermodel is not None or type(self).run_trial is QuasiRandomSearch.run_trial:
             _check_hypermodel(hypermodel)
         executions_per_trial = check_count("executions_per_trial", executions_per_trial, minimum=1)
         _check_directory(directory, project_name)
-        oracle = QuasiRandomOracle(
-            objective,
-            max_trials,
+        oracle = self.make_oracle(
+            objective=objective,
+            max_trials=max_trials,
             seed=seed,
             start_index=start_index,
             roles=roles,
@@ -141,6 +143,7 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
             divergence_threshold=divergence_threshold,
             max_retries_per_trial=max_retries_per_trial,
             max_consecutive_failed_trials=max_consecutive_failed_trials,
+            lease_seconds=lease_seconds,
             goal=goal,
             note=note,
         )
@@ -167,9 +170,19 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
                 "The search space is empty: `hypermodel` declared no hyperparameter. Declare "
                 'some, such as `hp.Float("learning_rate", 1e-4, 1e-1, sampling="log")`.'
             )
-        if overwrite:
-            _empty(_keras_tuner.project_directory(oracle))
-        oracle.resume()
+        self._role = _keras_tuner.role()
+        if self._role == "worker":
+            self.oracle = worker_client(oracle, overwrites=overwrite)
+            return
+        project = _keras_tuner.project_directory(oracle)
+        is_restart = self._role == "chief" and read_marker(project).is_of_this_search
+        if overwrite and not is_restart:
+            _empty(project)
+        if self._role == "chief":
+            oracle.use_leases()
+        oracle.resume(retry_failed=not is_restart)
+        if self._role == "chief":
+            write_marker(project, has_ended=False)
 
     def search(self, *fit_args: Any, verbose: str | int = "auto", **fit_kwargs: Any) -> None:
         """Run the trials that the study lacks.
@@ -190,8 +203,15 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
             raise ValueError(f'`verbose` must be "auto", 0, 1 or 2. Received: {verbose!r}.')
         check_callbacks(fit_kwargs.get("callbacks"))
         self._progress = rich.console.Console() if verbose == "auto" else None
-        self._fit_verbose = self.oracle.verbose = 0 if verbose == "auto" else int(verbose)
-        self.oracle.retry_failed_trials()
+        self._fit_verbose = 0 if verbose == "auto" else int(verbose)
+        shown = contextlib.nullcontext() if self._fit_verbose else _keras_tuner.without_tracebacks()
+        if self._role == "worker":
+            with shown, contextlib.suppress(_PreemptedError):
+                work(self.oracle, partial(super().search, *fit_args, **fit_kwargs))
+            return
+        self.oracle.verbose = self._fit_verbose
+        if self._role == "alone":
+            self.oracle.retry_failed_trials()
         if not self.remaining_trials:
             self._say(
                 f"nothing to run: trials done: {len(self.oracle.end_order)}, max_trials: "
@@ -199,20 +219,29 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
                 if self.oracle.num_points == self.oracle.max_trials
                 else self._exhausted()
             )
-        shown = contextlib.nullcontext() if self._fit_verbose else _keras_tuner.without_tracebacks()
         had_trials = self.remaining_trials > 0
-        with shown, contextlib.suppress(_PreemptedError):
-            super().search(*fit_args, **fit_kwargs)
+        if self._role == "chief":
+            self.oracle.begin()
+            serve(self.oracle, self._say_outcome)
+        else:
+            with shown, contextlib.suppress(_PreemptedError):
+                super().search(*fit_args, **fit_kwargs)
         if (
             had_trials
             and not self.remaining_trials
             and self.oracle.num_points < self.oracle.max_trials
         ):
             self._say(self._exhausted())
+        if self.oracle.failure is not None:
+            raise RuntimeError(self.oracle.failure)
         trials = [self.oracle.trials[trial_id] for trial_id in self.oracle.end_order]
         if trials and all(map(has_failed, trials)):
             what = "Every trial failed" if len(trials) > 1 else "The only trial failed"
             raise RuntimeError(failure_report(what, trials))
+
+    def make_oracle(self, **options: Any) -> QuasiRandomOracle:
+        """Return the oracle with these options."""
+        return QuasiRandomOracle(**options)
 
     def run_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> list[Any] | dict[str, float]:
         """Train the model of a trial, once per execution, into run directories of their own."""
@@ -232,13 +261,16 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
             )
             directory = self.run_directory(trial, execution)
             recorder = RunRecorder(directory, configuration=values, seed=seed)
+            ours = [recorder, watched, checkpoint]
+            if self._role == "worker":
+                ours.append(StopWhenLost(self.oracle))
             with copies_for(callbacks, directory) as copied:
                 result = self.execute(
                     trial,
                     execution,
                     *args,
                     seed=seed,
-                    callbacks=[*copied, recorder, watched, checkpoint],
+                    callbacks=[*copied, *ours],
                     **kwargs,
                 )
             if any(getattr(callback, "preempted", False) for callback in copied):
@@ -260,10 +292,13 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
     def enqueue(self, values: Mapping[str, Value]) -> None:
         """Have a trial with these values run next: `QuasiRandomOracle.enqueue`.
 
+        In a search of many processes that is the chief's, and a worker passes over it.
+
         Raises:
             ValueError: The values are not in the search space, or all trials are taken.
         """
-        self.oracle.enqueue(values)
+        if self._role != "worker":
+            self.oracle.enqueue(values)
 
     def run_directory(self, trial: Trial, execution: int) -> Path:
         """Return where an execution of a trial is recorded."""
@@ -273,7 +308,8 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
     def on_trial_end(self, trial: Trial) -> None:
         """Record how the trial ended, and say so."""
         super().on_trial_end(trial)
-        self._say(progress_line(self.oracle, trial))
+        if self._role == "alone":
+            self._say_outcome(trial)
 
     def save(self) -> None:
         """Do nothing: the oracle's files hold the whole state."""
@@ -300,6 +336,9 @@ class QuasiRandomSearch(_keras_tuner.ExecutionTuner):
     def _exhausted(self) -> str:
         count, asked = self.oracle.num_points, self.oracle.max_trials
         return f"all configurations of the search space are tried: {count} trials of {asked}"
+
+    def _say_outcome(self, trial: Trial) -> None:
+        self._say(progress_line(self.oracle, trial))
 
     def _say(self, line: str) -> None:
         if self._progress:

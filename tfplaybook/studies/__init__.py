@@ -75,6 +75,7 @@ from tfplaybook.studies._records import Hyperparameter as Hyperparameter
 from tfplaybook.studies._records import Objective as Objective
 from tfplaybook.studies._records import Study as Study
 from tfplaybook.studies._records import Trial as Trial
+from tfplaybook.studies._refine import Refinement as Refinement
 from tfplaybook.studies._rows import from_records as from_records
 from tfplaybook.studies._slice_plot import SlicePoint as SlicePoint
 from tfplaybook.studies._slice_plot import SliceRecord as SliceRecord

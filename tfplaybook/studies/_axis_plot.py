@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tfplaybook.studies._clipping import is_beyond, shown_range
 from tfplaybook.studies._format import format_value, shorten
 from tfplaybook.studies._records import Objective, Study, Trial, Value
+from tfplaybook.studies._refine import Refinement
 from tfplaybook.studies._scales import Scale, set_x_axis
 from tfplaybook.studies._style import (
     BAD,
@@ -63,6 +64,7 @@ class AxisPlotRecord:
         points: All trials that have the hyperparameter and an outcome, in the order of their ids.
         categories: Values on a categorical axis, from left to right.
         left_out: Ids of the trials whose value has no place on the axis, such as 0 on a log scale.
+        box: Parts of the x axis in the box of a `Refinement`; empty if none was given.
     """
 
     name: str
@@ -74,6 +76,7 @@ class AxisPlotRecord:
     points: tuple[AxisPoint, ...]
     categories: tuple[Value, ...] = ()
     left_out: tuple[str, ...] = ()
+    box: tuple[tuple[float, float], ...] = ()
 
     def finding(self) -> str:
         """Say where the best trials are, such as `"best 3 at 0.01 to 0.03, 50% to 62% of the ..."`.
@@ -106,7 +109,9 @@ class AxisPlotRecord:
         return f"{where}, {_span(f'{first:.0%}', f'{last:.0%}')} of the range"
 
 
-def axis_plot_record(study: Study, name: str) -> AxisPlotRecord:
+def axis_plot_record(
+    study: Study, name: str, *, refinement: Refinement | None = None
+) -> AxisPlotRecord:
     """Return what the axis plot of hyperparameter `name` shows (E1).
 
     Running trials and trials in which the hyperparameter does not exist are not in it. Those whose
@@ -144,10 +149,17 @@ def axis_plot_record(study: Study, name: str) -> AxisPlotRecord:
         points=points,
         categories=axis.categories,
         left_out=tuple(t.trial_id for t in ended if t.trial_id not in shown),
+        box=() if refinement is None else _box(refinement.box(name), axis),
     )
 
 
-def plot_axis(study: Study, name: str, *, ax: "Axes | None" = None) -> "Axes":
+def plot_axis(
+    study: Study,
+    name: str,
+    *,
+    refinement: Refinement | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
     """Plot the objective of every trial against hyperparameter `name` (E1).
 
     The best three trials are coloured, as in `plot_curves`. Infeasible and failed trials are red
@@ -160,13 +172,14 @@ def plot_axis(study: Study, name: str, *, ax: "Axes | None" = None) -> "Axes":
     Args:
         study: The study.
         name: Name of a hyperparameter of its space.
+        refinement: What `study.refine()` returned, whose box is shaded.
         ax: Axes to draw on. Default: those of a new figure with a legend; save it with
             `ax.figure.savefig("axis.png")`.
 
     Raises:
         ValueError: If the study's space has no such hyperparameter.
     """
-    record = axis_plot_record(study, name)
+    record = axis_plot_record(study, name, refinement=refinement)
     return on_axes(partial(draw_axis_plot, record), ax, study, inches=(5.0, 3.9))
 
 
@@ -184,6 +197,8 @@ def draw_axis_plot(record: AxisPlotRecord, ax: "Axes") -> "Axes":
         *(record.y_range or (0.0, 0.0)), int("beyond" in places) + int(is_bad), record.objective
     )
     frame.apply(ax)
+    for first, last in record.box:
+        ax.axvspan(first, last, color=OTHER, alpha=0.12, lw=0, zorder=0)
     if record.y_range is None:
         say_nothing(ax, "no completed trial", has_x=True)
 
@@ -225,6 +240,14 @@ def draw_axis_plot(record: AxisPlotRecord, ax: "Axes") -> "Axes":
     at_edge("infeasible", last, marker="x", ms=5.5, mew=1.5, color=BAD, label="infeasible")
     at_edge("failed", last, marker="+", ms=7, mew=1.5, color=BAD, label="failed")
     return ax
+
+
+def _box(box: tuple[Value, ...], axis: UnitAxis) -> tuple[tuple[float, float], ...]:
+    if axis.scale != "categorical":
+        low, high = (float(end) for end in box)
+        return ((low, high),)
+    indices = [axis.categories.index(value) for value in box]
+    return tuple((index - 0.5, index + 0.5) for index in indices)
 
 
 def spread(indices: list[int]) -> list[float]:

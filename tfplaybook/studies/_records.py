@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tfplaybook.studies._diagnoses._checklist import Diagnosis
     from tfplaybook.studies._figures import SavedPlots
+    from tfplaybook.studies._refine import Refinement
     from tfplaybook.studies._tensorboard import TensorBoardLog
 
 Value = bool | int | float | str
@@ -394,6 +395,29 @@ class Study:
         from tfplaybook.studies._diagnoses._checklist import diagnose
 
         return diagnose(self, scientific=scientific, baseline=baseline)
+
+    def refine(
+        self, *, good_fraction: float = 0.25, min_good: int = 5, margin_fraction: float = 0.1
+    ) -> "Refinement":
+        """Return a box around the good region, and the trials inside, to search next (G3).
+
+        In every dimension the box spans the values of the best completed trials, widened on both
+        sides, within what was searched. Of categories it has those of the best trials.
+
+        Args:
+            good_fraction: Which share of the completed trials is good, above 0, up to 1.
+            min_good: How many are good at least, if so many are completed; at least 1.
+            margin_fraction: By which share of the searched range, on its scale, to widen the box
+                on either side, from 0 to 1.
+
+        Raises:
+            ValueError: If no trial is completed, or an option is out of range.
+        """
+        from tfplaybook.studies._refine import refine
+
+        return refine(
+            self, good_fraction=good_fraction, min_good=min_good, margin_fraction=margin_fraction
+        )
 
     def __repr__(self) -> str:
         return f"<Study {str(self.path)!r}: {self.summary()}>"
