@@ -117,7 +117,8 @@ def find_limits(
     if processor_seconds > 0 and works:
         # A stage that takes longer than all the processor time is one that waits.
         computing = [work for work in works if work.seconds <= processor_seconds] or works
-        largest = max(computing, key=lambda work: work.seconds)
+        own = [work for work in computing if not work.consumer]
+        largest = max(own or works, key=lambda work: work.seconds)
         bounds.append(Limit(PROCESSOR, machine.cores / processor_seconds, largest.stage))
     bounds.sort(key=lambda bound: bound.rate)
     if not bounds:

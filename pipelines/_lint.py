@@ -10,8 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from pipelines._dataset import readable_size
-from pipelines._map import STATEFUL_OPS
-from pipelines._profile import PYTHON_OPS, make_dataset
+from pipelines._map import PYTHON_OPS, STATEFUL_OPS
+from pipelines._measurement import make_dataset
 from pipelines._stage_chain import Link, links
 
 # What a key made from a fingerprint looks like in a file name.

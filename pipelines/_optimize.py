@@ -8,8 +8,9 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from pipelines._checks import check_count, check_flag
+from pipelines._measurement import make_dataset
 from pipelines._pipeline_profile import PipelineProfile
-from pipelines._profile import make_dataset, profile_dataset
+from pipelines._profile import profile_dataset
 from pipelines._remedies import PREFETCH, Remedy
 from pipelines._stage_chain import (
     CallSites,
@@ -121,7 +122,8 @@ def optimize(
     check_flag("allow_stateful", allow_stateful)
     dataset, sites = make_dataset(pipeline)
     before = profile_dataset(dataset, sites, seconds=seconds)
-    current, history = before, []
+    current = before
+    history: list[Trial] = []
     tried: set[str] = set()
     while len(history) < max_changes:
         remedy = next((found for found in current.remedies if found.text not in tried), None)

@@ -87,8 +87,6 @@ def find_remedies(
         processor_seconds: Processor time per element of the pipeline.
     """
     limits = find_limits(works, machine, processor_seconds=processor_seconds)
-    if not limits or limits[0].kind in (PROCESSOR, CONSUMER):
-        return []
 
     def gain(changed: Sequence[Work], shared: Machine) -> float:
         after = find_limits(changed, shared, processor_seconds=processor_seconds)

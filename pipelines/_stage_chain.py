@@ -269,7 +269,7 @@ _AGAIN: dict[str, Change] = {
     "FlatMap": lambda stage, given: given.flat_map(user_function(stage)),
     "Interleave": interleave_again,
     "Map": map_again,
-    "Options": lambda stage, given: given,
+    "Options": lambda stage, given: given.with_options(stage.options()),
     "Prefetch": lambda stage, given: given.prefetch(stage._buffer_size),
     "Repeat": lambda stage, given: given.repeat(stage._count),
     "Shard": lambda stage, given: given.shard(stage._num_shards, stage._index),
