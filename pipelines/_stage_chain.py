@@ -270,7 +270,7 @@ _AGAIN: dict[str, Change] = {
     "Interleave": interleave_again,
     "Map": map_again,
     "Options": lambda stage, given: given.with_options(stage.options()),
-    "Prefetch": lambda stage, given: given.prefetch(stage._buffer_size),
+    "Prefetch": lambda stage, given: given.prefetch(int(stage._buffer_size)),
     "Repeat": lambda stage, given: given.repeat(stage._count),
     "Shard": lambda stage, given: given.shard(stage._num_shards, stage._index),
     "Shuffle": _shuffle_again,

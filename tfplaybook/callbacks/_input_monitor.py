@@ -52,8 +52,8 @@ class InputMonitor(_keras.Callback):
     profiler is at work, such as that of `keras.callbacks.TensorBoard(profile_batch=...)`, none is
     taken.
 
-    The mean of an epoch is in its `logs` as `input_wait_fraction`; if no trace fell into it, that of
-    the last trace. TensorBoard gets every trace as a point of the curve of that name.
+    The mean of an epoch is in its `logs` as `input_wait_fraction`; if no trace fell into it, the
+    value of the last one. TensorBoard gets every trace as a point of the curve of that name.
 
     Examples:
         >>> import keras, numpy as np, tfplaybook as pb
