@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from pipelines._checks import check_count, check_flag
+from pipelines._checks import check_count, check_flag, check_seconds
 from pipelines._measurement import make_dataset
 from pipelines._pipeline_profile import PipelineProfile
 from pipelines._profile import profile_dataset
@@ -117,6 +117,7 @@ def optimize(
 
     Source: playbook I9.
     """
+    check_seconds(seconds)
     repeats = check_count("repeats", repeats, minimum=2)
     max_changes = check_count("max_changes", max_changes, minimum=1)
     check_flag("allow_stateful", allow_stateful)

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from pipelines._checks import check_seconds
 from pipelines._limits import (
     CONSUMER,
     PROCESSOR,
@@ -83,8 +84,7 @@ def profile(
 
     Source: playbook I9, A3.
     """
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise ValueError(f"`seconds` must be a number above 0. Received: {seconds!r}.")
+    check_seconds(seconds)
     dataset, sites = make_dataset(pipeline)
     found = profile_dataset(dataset, sites, seconds=seconds)
     if step_fn is None:

@@ -65,7 +65,7 @@ def test_a_slow_serial_map_is_named_with_its_line_and_a_remedy():
 
 def test_a_full_thread_pool_is_told_from_a_serial_stage():
     found = pipelines.profile(slow_parallel_map, seconds=SECONDS)
-    assert found.bottleneck.stage.name == "map wait"
+    assert found.bottleneck.stage.name == "map wait, batch"
     assert found.bottleneck.kind in ("parallelism limit", "thread pool")
     assert found.bottleneck.stage.parallelism == 2
 

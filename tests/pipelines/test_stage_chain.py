@@ -77,8 +77,8 @@ def test_a_finished_pipeline_shows_what_it_is_made_of():
 
 @pytest.mark.parametrize("kind", ["Map", "Interleave", "Shuffle"])
 def test_stages_made_again_give_the_same_elements(kind):
+    expected = [batch.tolist() for batch in examples().as_numpy_iterator()]
     dataset, sites = make_dataset(examples)
-    expected = [batch.tolist() for batch in dataset.as_numpy_iterator()]
     changed = next(link.dataset for link in links(dataset, sites) if link.kind == kind)
     again = rebuild(dataset, changed, make_again, sites)
     assert again is not dataset
