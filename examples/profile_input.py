@@ -50,8 +50,10 @@ def main() -> None:
     options.runs.mkdir(parents=True, exist_ok=True)
     picture = options.runs / "profile.png"
     figure = Figure(figsize=(7.2, 6.4), dpi=150, layout="constrained")
-    for ax, profile in zip(figure.subplots(2), (found.before, found.after), strict=True):
+    profiles = {"before": found.before, "after": found.after}
+    for ax, (name, profile) in zip(figure.subplots(2), profiles.items(), strict=True):
         profile.plot(ax)
+        ax.set_ylabel(name)
     figure.savefig(picture)
     print(f"picture: {picture}")
 

@@ -37,7 +37,9 @@ def draw_profile(found: PipelineProfile, ax: "Axes | None") -> "Axes":
     for place, stage in enumerate(found.stages):
         if stage.parallelism > 1.0:
             text = f" {stage.parallelism:.0f} calls"
-            ax.text(times[place], place, text, va="center", size=7, color=_DARK)
+            # On a ground of its own, as the line may run through it.
+            ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+            ax.text(times[place], place, text, va="center", size=7, color=_DARK, bbox=ground)
     says = "does not know" if found.bottleneck is None else str(found.bottleneck)
     title = f"{found.rate:,.0f} elements/s\nbottleneck: {says}"
     ax.set_title(title, loc="left", fontsize=8.5, color=_DARK)
