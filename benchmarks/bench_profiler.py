@@ -4,11 +4,12 @@
     python benchmarks/bench_profiler.py --quick      # 6 pipelines, some minutes
     python benchmarks/bench_profiler.py --tuning     # other seeds, on which changes may be judged
 
-A pipeline reads numbers, may shuffle them, may read nested datasets through `interleave`, may filter,
-maps one to three functions that wait or compute, serially or in parallel, and makes batches; some end
-and are repeated. The truth: each work is taken out in turn, and the stage whose absence makes the
-pipeline fastest is the bottleneck. Stages within 10% of the best absence count as right too. A
-pipeline that no absence makes faster by 10% has no single bottleneck and is counted apart.
+A pipeline reads numbers, may shuffle them, may read nested datasets through `interleave`, may
+filter, maps one to three functions that wait or compute, serially or in parallel, and makes
+batches; some end and are repeated. The truth: each work is taken out in turn, and the stage whose
+absence makes the pipeline fastest is the bottleneck. Stages within 10% of the best absence count as
+right too. A pipeline that no absence makes faster by 10% has no single bottleneck and is counted
+apart.
 
 The error of the rate is that of the model's prediction, of the gain that of the best remedy's
 prediction over what it brings when it is applied. Overhead is the rate with the model being read
@@ -96,7 +97,7 @@ class Spec:
             if stage.place == "map":
                 dataset = dataset.map(work, num_parallel_calls=stage.calls)
             elif stage.place == "nested map":
-                read = _named_reader(lambda x, work=work: tf.data.Dataset.range(8).map(work), work)
+                read = _named_reader(lambda _, work=work: tf.data.Dataset.range(8).map(work), work)
                 dataset = dataset.interleave(read, cycle_length=4, num_parallel_calls=self.calls)
             else:
                 read = _named_reader(

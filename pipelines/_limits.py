@@ -26,6 +26,7 @@ CONSUMER = "consumer"
 # Of two bounds this close, the one that is harder to lift is named, since lifting the other one
 # changes nothing.
 _TIE = 1.15
+_WAITING = 1.5
 _HARDNESS = {PROCESSOR: 0, POOL: 1, PARALLELISM: 2, SERIAL_STAGE: 3, CONSUMER: 4}
 
 
@@ -124,7 +125,14 @@ def find_limits(
     if not bounds:
         return []
     tied = [bound for bound in bounds if bound.rate <= _TIE * bounds[0].rate]
-    first = min(tied, key=lambda bound: _HARDNESS[bound.kind])
+    # What takes longer than all the processor time cannot be kept busy by it.
+    seconds = {work.stage: work.seconds for work in works}
+    waiting = [
+        bound
+        for bound in tied
+        if bound.kind != PROCESSOR and seconds[bound.stage] > _WAITING * processor_seconds
+    ]
+    first = min(waiting or tied, key=lambda bound: _HARDNESS[bound.kind])
     return [first, *(bound for bound in bounds if bound is not first)]
 
 

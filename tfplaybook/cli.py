@@ -101,7 +101,7 @@ def _profile(options: argparse.Namespace) -> None:
     for finding in findings:
         sys.stdout.write(f"{finding}\n")
     if options.plot is not None:
-        found.plot().figure.savefig(options.plot)
+        found.plot().get_figure(root=True).savefig(options.plot)
         sys.stdout.write(f"wrote {options.plot}\n")
 
 
