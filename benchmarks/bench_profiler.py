@@ -149,6 +149,8 @@ class Result:
     knows: bool
     single: bool
     right: bool
+    named: str
+    truth: tuple[str, ...]
     rate_error: float
     gain_error: float | None
 
@@ -174,6 +176,8 @@ def judge(seed: int, seconds: float) -> Result:
         knows=found.bottleneck is not None,
         single=single,
         right=any(name in label for name in truth),
+        named=label if found.bottleneck is None else f"{label}: {found.bottleneck.kind}",
+        truth=tuple(sorted(truth)),
         rate_error=abs(found.model_rate - found.rate) / found.rate,
         gain_error=gain_error,
     )
