@@ -36,9 +36,9 @@ def draw_profile(found: PipelineProfile, ax: "Axes | None") -> "Axes":
     ax.set_xlabel("ms per element of the pipeline, over parallel calls; dashed: observed", size=8)
     for place, stage in enumerate(found.stages):
         if stage.parallelism > 1.0:
-            text = f" {stage.parallelism:.0f} calls"
+            text = f"  {stage.parallelism:.0f} calls"
             # On a ground of its own, as the line may run through it.
-            ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+            ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.0, "alpha": 0.8}
             ax.text(times[place], place, text, va="center", size=7, color=_DARK, bbox=ground)
     says = "does not know" if found.bottleneck is None else str(found.bottleneck)
     title = f"{found.rate:,.0f} elements/s\nbottleneck: {says}"
