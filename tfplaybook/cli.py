@@ -101,7 +101,11 @@ def _profile(options: argparse.Namespace) -> None:
     for finding in findings:
         sys.stdout.write(f"{finding}\n")
     if options.plot is not None:
-        found.plot().get_figure(root=True).savefig(options.plot)
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.2, 4.0), dpi=150, layout="constrained")
+        found.plot(figure.subplots())
+        figure.savefig(options.plot)
         sys.stdout.write(f"wrote {options.plot}\n")
 
 
