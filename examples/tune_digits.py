@@ -57,7 +57,7 @@ def main() -> None:
     console.rule("Input")
     console.print(pipelines.describe(train), highlight=False, soft_wrap=True)
     input_profile = pipelines.profile(train, seconds=1.0)
-    console.print(input_profile, highlight=False, soft_wrap=True, markup=False)
+    console.print(str(input_profile), highlight=False, soft_wrap=True, markup=False)
 
     console.rule("Study")
     try:

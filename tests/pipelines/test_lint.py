@@ -7,6 +7,12 @@ import tensorflow as tf
 import pipelines
 
 
+@pytest.fixture(autouse=True)
+def _no_global_seed():
+    """With one, as an earlier test may have set it, a shuffle is not unseeded."""
+    tf.random.set_seed(None)
+
+
 def numbers(count=8):
     return tf.data.Dataset.range(count)
 
