@@ -56,7 +56,8 @@ def main() -> None:
     test = pipelines.evaluation_pipeline(builder, split=splits["test"], batch_size=300)
     console.rule("Input")
     console.print(pipelines.describe(train), highlight=False, soft_wrap=True)
-    input_rate = examples_per_second(train)
+    input_profile = pipelines.profile(train, seconds=1.0)
+    console.print(str(input_profile), highlight=False, soft_wrap=True, markup=False)
 
     console.rule("Study")
     try:
@@ -77,6 +78,7 @@ def main() -> None:
 
     console.rule("The best configuration, trained longer")
     model, training_rate = train_longer(study.best()[0], builder, train, valid, options)
+    input_rate = input_profile.rate * train.batch_size
     verdict = "does not limit it" if input_rate > 1.5 * training_rate else "may limit it"
     console.print(
         f"input alone gives {input_rate:,.0f} examples/s, training used {training_rate:,.0f}: "
@@ -126,16 +128,6 @@ def shift_by_a_pixel(image, label, seed):
     """Augment: move the image by up to one pixel; a pure function of the example and its seed."""
     padded = tf.pad(image, [[1, 1], [1, 1], [0, 0]])
     return tf.image.stateless_random_crop(padded, image.shape, seed), label
-
-
-def examples_per_second(train: pipelines.TrainingPipeline, steps: int = 200) -> float:
-    """Measure the input pipeline by itself, after a first batch that starts its threads."""
-    batches = iter(train)
-    next(batches)
-    start = time.perf_counter()
-    for _ in range(steps):
-        next(batches)
-    return steps * train.batch_size / (time.perf_counter() - start)
 
 
 def make_build_model(builder):

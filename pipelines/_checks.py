@@ -35,3 +35,9 @@ def check_flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"`{name}` must be True or False. Received: {value!r}.")
     return value
+
+
+def check_seconds(value: Any) -> None:
+    """Raise `ValueError` unless `value` is a time above 0, in seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"`seconds` must be a number above 0. Received: {value!r}.")

@@ -37,6 +37,9 @@ STATEFUL_OPS = frozenset(
     }
 )
 
+# Ops that call Python, which tf.data takes to have a state.
+PYTHON_OPS = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
+
 
 class ExampleMap:
     """A function of one example, traced once at construction.

@@ -4,7 +4,10 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+import pytest
+
 import tfplaybook
+from tfplaybook.cli import main
 
 
 def command(*arguments):
@@ -43,6 +46,44 @@ def test_shows_a_keras_tuner_project_and_writes_its_pictures(tmp_path):
     listed = command("index", "--markdown", str(tmp_path))
     assert "| round1 | 1/1 | val\\_loss 0.0625 (0000) |" in listed.stdout
 
+
+def test_profiles_a_function_of_the_current_directory(tmp_path, monkeypatch):
+    (tmp_path / "my_input.py").write_text(PIPELINE)
+    monkeypatch.chdir(tmp_path)
+    done = command("profile", "my_input:train", "--seconds", "0.3", "--plot", "input.png")
+    assert done.returncode == 0, done.stderr
+    assert "map square" in done.stdout
+    assert "my_input.py:7: shuffle: unseeded shuffle" in done.stdout
+    assert (tmp_path / "input.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my_input", "must name a function in a module"),
+        ("nowhere:train", "There is no module 'nowhere'"),
+        ("my_input:missing", "has no function 'missing'"),
+        ("my_input:number", "a function that returned int"),
+    ],
+)
+def test_says_what_cannot_be_profiled(name, message, tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_input.py").write_text(PIPELINE)
+    monkeypatch.chdir(tmp_path)
+    assert main(["profile", name]) == 2
+    assert message in capsys.readouterr().err
+
+
+PIPELINE = """import tensorflow as tf
+
+def square(x):
+    return x * x
+
+def train():
+    return tf.data.Dataset.range(100).shuffle(10).map(square).batch(4)
+
+def number():
+    return 3
+"""
 
 TRIAL = """
 {"trial_id": "0000", "status": "COMPLETED", "score": 0.0625, "best_step": 2, "message": null,

@@ -1,9 +1,11 @@
 """The `tfplaybook` command."""
 
 import argparse
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -78,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
         help="give up on a process that dies so often before another trial is done (3)",
     )
     search.set_defaults(run=_search)
+    profile = commands.add_parser("profile", help="say what limits an input pipeline")
+    profile.add_argument(
+        "pipeline", metavar="MODULE:FUNCTION", help="a function that returns a tf.data.Dataset"
+    )
+    profile.add_argument("--seconds", type=float, default=3.0, help="time to measure; default 3")
+    profile.add_argument("--plot", type=Path, metavar="FILE", help="also draw it into this file")
+    profile.set_defaults(run=_profile)
     return parser
 
 
@@ -135,3 +144,45 @@ def _search(options: argparse.Namespace) -> int:
         policy=RestartPolicy(options.max_deaths),
         console=Console(),
     )
+
+
+def _profile(options: argparse.Namespace) -> None:
+    factory = _load_function(options.pipeline)
+    import pipelines
+
+    try:
+        findings = pipelines.lint(factory)
+        found = pipelines.profile(factory, seconds=options.seconds)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    sys.stdout.write(f"{found}\n")
+    for finding in findings:
+        sys.stdout.write(f"{finding}\n")
+    if options.plot is not None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.2, 4.0), dpi=150, layout="constrained")
+        found.plot(figure.subplots())
+        figure.savefig(options.plot)
+        sys.stdout.write(f"wrote {options.plot}\n")
+
+
+def _load_function(name: str) -> Callable[[], Any]:
+    """Return what `module:function` names, the module found from the current directory as well."""
+    module_name, _, function_name = name.partition(":")
+    if not module_name or not function_name:
+        raise ValueError(
+            "MODULE:FUNCTION must name a function in a module, such as 'train:make_dataset'. "
+            f"Received: {name!r}."
+        )
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"There is no module {error.name!r} to import {name!r} from.") from error
+    finally:
+        sys.path.pop(0)
+    function = getattr(module, function_name, None)
+    if function is None:
+        raise ValueError(f"The module {module_name!r} has no function {function_name!r}.")
+    return function

@@ -45,6 +45,11 @@ def test_the_demo_is_quiet(demo):
     assert demo[0].stderr == ""
 
 
+def test_the_demo_profiles_its_input(demo):
+    assert re.search(r"[\d,.]+ elements/s over", demo[0].stdout)
+    assert "\nbottleneck: " in demo[0].stdout
+
+
 def test_the_demo_leaves_a_study_with_pictures_and_runs(demo):
     done, folder = demo
     study = pb.studies.load(folder / "studies" / "digits")
@@ -118,6 +123,17 @@ def test_two_hosts_read_a_set_once(tmp_path):
     )
     assert counts == [("104", "104", "208")] * 2
     assert "below file level: 105 records in 4 files, host 0 of 2" in done.stderr
+
+
+def test_the_planted_bottleneck_is_found_and_repaired(tmp_path):
+    done = run(EXAMPLES / "profile_input.py", "--seconds", 0.5, "--steps", 30, cwd=tmp_path)
+    assert done.stderr == ""
+    before, after = re.findall(r"training waits (\d+)% of its time", done.stdout)
+    assert int(after) < int(before)
+    assert "bottleneck: map read (profile_input.py:" in done.stdout
+    assert re.search(r"in all ([\d.]+) times the rate", done.stdout)
+    picture = tmp_path / "runs" / "profile" / "profile.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_readme_runs_as_written(tmp_path):

@@ -5,6 +5,8 @@ from tfplaybook.callbacks._clipping_advice import ClippingAdvice as ClippingAdvi
 from tfplaybook.callbacks._epoch_plan import EpochPlan as EpochPlan
 from tfplaybook.callbacks._epoch_plan import plan_epochs as plan_epochs
 from tfplaybook.callbacks._evaluation import Evaluation as Evaluation
+from tfplaybook.callbacks._input_monitor import InputMonitor as InputMonitor
+from tfplaybook.callbacks._input_monitor import InputWait as InputWait
 from tfplaybook.callbacks._percentile_clipping import PercentileClipping as PercentileClipping
 from tfplaybook.callbacks._periodic_evaluation import PeriodicEvaluation as PeriodicEvaluation
 from tfplaybook.callbacks._retrospective_checkpoint import (

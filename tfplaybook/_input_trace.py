@@ -1,0 +1,85 @@
+"""The time for which TensorFlow waits for the next batch, from a trace of its own profiler.
+
+The step asks for its batch inside the compiled function, where Python cannot look at the clock.
+Checked on TensorFlow 2.21; `tests/callbacks/test_input_monitor.py` fails with a clear message when
+the operations have other names.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+_WAITING = ("IteratorGetNext", "MultiDeviceIteratorGetNext")
+
+
+class InputTrace:
+    """A trace under way.
+
+    Attributes:
+        seconds: Time from the beginning to `stop`; 0.0 before.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._folder = Path(tempfile.mkdtemp(prefix="input-trace-"))
+        self._begin = time.perf_counter()
+
+    @classmethod
+    def start(cls) -> "InputTrace | None":
+        """Begin to trace; None if something else is tracing, of which there can be one only."""
+        import tensorflow as tf
+
+        trace = cls()
+        options = tf.profiler.experimental.ProfilerOptions(
+            host_tracer_level=1, python_tracer_level=0, device_tracer_level=0
+        )
+        try:
+            tf.profiler.experimental.start(str(trace._folder), options)
+        except tf.errors.AlreadyExistsError:
+            shutil.rmtree(trace._folder)
+            return None
+        trace._begin = time.perf_counter()
+        return trace
+
+    def stop(self) -> float | None:
+        """End the trace; return the seconds of waiting, or None if no batch was asked for."""
+        import tensorflow as tf
+        from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+        self.seconds = time.perf_counter() - self._begin
+        try:
+            tf.profiler.experimental.stop()
+            waits = []
+            for path in self._folder.rglob("*.xplane.pb"):
+                for plane in xplane_pb2.XSpace.FromString(path.read_bytes()).planes:
+                    names = plane.event_metadata
+                    waits += [
+                        (begin, begin + event.duration_ps * 1e-12)
+                        for line in plane.lines
+                        for event in line.events
+                        if _is_wait(names[event.metadata_id].name)
+                        for begin in (line.timestamp_ns * 1e-9 + event.offset_ps * 1e-12,)
+                    ]
+        finally:
+            shutil.rmtree(self._folder)
+        return covered(waits) if waits else None
+
+
+def _is_wait(name: str) -> bool:
+    return name.startswith(_WAITING) and name.endswith("::DoCompute")
+
+
+def covered(intervals: Iterable[tuple[float, float]]) -> float:
+    """Return the length of the union of intervals, since replicas wait at the same time.
+
+    Examples:
+        >>> covered([(0.0, 2.0), (1.0, 3.0), (5.0, 6.0)])
+        4.0
+    """
+    total, reached = 0.0, float("-inf")
+    for begin, end in sorted(intervals):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
