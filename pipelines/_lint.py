@@ -50,7 +50,7 @@ def lint(pipeline: tf.data.Dataset | Callable[[], tf.data.Dataset]) -> tuple[Fin
       to the device; the model can do it.
     - no prefetch: the model waits while a batch is made. Only where `options` keep tf.data from
       adding one, as it does by default.
-    - unseeded shuffle: no run can be repeated.
+    - unseeded shuffle: no run can be repeated. The global seed counts as one.
     - unequal shards: hosts that make different numbers of steps wait for each other for ever.
     - file cache without a key: it is served after the pipeline before it has changed.
     - shuffle buffer larger than memory.
@@ -69,9 +69,9 @@ def lint(pipeline: tf.data.Dataset | Callable[[], tf.data.Dataset]) -> tuple[Fin
     Examples:
         >>> import pipelines, tensorflow as tf
         >>> def examples():
-        ...     return tf.data.Dataset.range(10).shuffle(10).shard(2, 0)
+        ...     return tf.data.Dataset.range(11).shuffle(11, seed=0).shard(2, 0)
         >>> [finding.rule for finding in pipelines.lint(examples)]
-        ['unseeded shuffle', 'shuffle before shard']
+        ['shuffle before shard', 'unequal shards']
 
     Source: playbook I7, I9, J3.
     """
