@@ -19,7 +19,7 @@ import keras_tuner as kt
 from keras_tuner.src import protos
 from keras_tuner.src.distribute import oracle_chief, oracle_client
 
-from tfplaybook._keras_tuner import Trial, TrialStatus
+from tfplaybook._keras_tuner import Trial, TrialStatus, project_directory
 
 PRIVATE_PARTS: tuple[tuple[Any, str], ...] = (
     *((oracle_chief.OracleServicer, f"{call}Trial") for call in ("Create", "Update", "End", "Get")),
@@ -104,6 +104,27 @@ class Servicer(oracle_chief.OracleServicer):
             return answer
 
 
+class _OneSearch(grpc.ServerInterceptor):
+    """Lets a worker of another search wait: a script may make one search after the other.
+
+    To it this chief is as good as none, until that of its own search has the port.
+    """
+
+    def __init__(self, oracle: kt.Oracle):
+        self._oracle = oracle
+
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        own = project_directory(self._oracle).name
+        project = _content(handler_call_details.invocation_metadata).get("project", own)
+        if project == own:
+            return continuation(handler_call_details)
+
+        def refuse(request: Any, context: Any) -> None:
+            context.abort(grpc.StatusCode.UNAVAILABLE, f"The chief there is that of {own!r}.")
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
 def start_server(oracle: kt.Oracle, address: str) -> Any:
     """Start to answer the workers of a search and return the `grpc.Server`.
 
@@ -113,6 +134,7 @@ def start_server(oracle: kt.Oracle, address: str) -> Any:
     # Two chiefs on one port would share the calls between them.
     server = grpc.server(
         futures.ThreadPoolExecutor(max_workers=_CHIEF_THREADS),
+        interceptors=[_OneSearch(oracle)],
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_metadata_size", _METADATA_BYTES),
@@ -166,6 +188,8 @@ class WorkerClient(oracle_client.OracleClient):
         options = [
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
+            # A proxy of the environment is for the world outside.
+            ("grpc.enable_http_proxy", 0),
         ]
         self._channel = grpc.insecure_channel(address, options=options)
         self.stub = protos.get_service_grpc().OracleStub(self._channel)
@@ -259,7 +283,8 @@ class WorkerClient(oracle_client.OracleClient):
             self._heart = None
 
     def _call(self, name: str, request: Any, **beside: Any) -> Any:
-        content = json.dumps({"tuner_id": self.tuner_id, **beside}).encode()
+        project = project_directory(self._oracle).name
+        content = json.dumps({"tuner_id": self.tuner_id, "project": project, **beside}).encode()
         deadline = time.monotonic() + self._patience_seconds
         pause = _FIRST_PAUSE_SECONDS
         while True:
@@ -312,7 +337,11 @@ class _Heart:
 
 def _beside(context: Any) -> dict[str, Any]:
     """Return what a worker of ours has sent beside the message; nothing for one of KerasTuner."""
-    for name, value in context.invocation_metadata():
+    return _content(context.invocation_metadata())
+
+
+def _content(metadata: Any) -> dict[str, Any]:
+    for name, value in metadata:
         if name == _BESIDE:
             return json.loads(value)
     return {}

@@ -53,7 +53,7 @@ def test_training_has_the_same_bits(steps_per_execution):
     expected = fit(plain, epochs=2).history
     monitor = InputMonitor(overhead_fraction=1.0)
     got = fit(watched, monitor, epochs=2).history
-    assert len(monitor.waits) >= 2
+    assert monitor.waits
     assert got.pop("input_wait_fraction")
     assert got == expected
     for one, other in zip(plain.variables, watched.variables, strict=True):

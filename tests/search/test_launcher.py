@@ -20,7 +20,7 @@ import json, os, pathlib, signal, sys, time
 
 name, folder = os.environ["KERASTUNER_TUNER_ID"], pathlib.Path(sys.argv[1])
 (folder / f"{name}.{os.getpid()}").touch()
-status = {"objective": "loss", "trials": 2, "running": 0, "infeasible": 0,
+status = {"objective": "loss", "trials": 2, "running": 0, "infeasible": 0, "is_over": False,
           "failed": 0, "best": 0.5, "best_trial": "0000"}
 
 def wait(path):

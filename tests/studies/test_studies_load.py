@@ -176,8 +176,8 @@ def test_a_damaged_file_of_keras_tuner_beside_whole_trials_does_no_harm(tmp_path
 
 
 def test_a_newer_format_is_refused(make_study):
-    with pytest.raises(ValueError, match=r"has format 3; this version .* up to 2\. Upgrade"):
-        make_study(format=3)
+    with pytest.raises(ValueError, match=r"has format 4; this version .* up to 3\. Upgrade"):
+        make_study(format=4)
 
 
 @pytest.mark.parametrize("text", ["", '{"format": 1', "{}", "[1]", '{"format": 1}'])

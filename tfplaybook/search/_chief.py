@@ -102,6 +102,7 @@ def write_status(oracle: QuasiRandomOracle) -> None:
             "objective": oracle.objective.name,
             "trials": oracle.num_points,
             "done": oracle.num_points - oracle.remaining_trials(),
+            "is_over": oracle.failure is not None,
             "running": len(oracle.ongoing_trials),
             "infeasible": sum(map(is_infeasible, ended)),
             "failed": sum(map(has_failed, ended)),

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -147,19 +148,20 @@ def launch(
         environment = {**os.environ, **shared, **own}
         command = [sys.executable, str(script), *arguments]
         children.append(_Child(name, command, environment, logs / f"{name}.log"))
-    console.print(_welcome(script, address, shared, logs), highlight=False, markup=False)
+    welcome = _welcome([str(script), *arguments], address, shared, logs)
+    console.print(welcome, highlight=False, markup=False, soft_wrap=True)
     supervisor = _Supervisor(children, policy or RestartPolicy(), status_file, console)
-    try:
-        with _signals_as_interrupts():
+    with _signals_as_interrupts():
+        try:
             supervisor.run()
-    except _GivenUpError as error:
-        console.print(str(error), highlight=False, markup=False, soft_wrap=True)
-        return 1
-    except KeyboardInterrupt:
-        console.print("interrupted; run the command again to go on with the search")
-        return _INTERRUPTED
-    finally:
-        supervisor.end()
+        except _GivenUpError as error:
+            console.print(str(error), highlight=False, markup=False, soft_wrap=True)
+            return 1
+        except KeyboardInterrupt:
+            console.print("interrupted; run the command again to go on with the search")
+            return _INTERRUPTED
+        finally:
+            supervisor.end()
     return 0
 
 
@@ -207,7 +209,8 @@ class _Supervisor:
                 process.terminate()
             deadline = time.monotonic() + _LEAVE_SECONDS
             for process in alive:
-                with contextlib.suppress(subprocess.TimeoutExpired):
+                # Whoever interrupts again does not want to wait.
+                with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
                     process.wait(max(0.0, deadline - time.monotonic()))
                 # With what it has started itself.
                 with contextlib.suppress(ProcessLookupError):
@@ -230,7 +233,8 @@ class _Supervisor:
         child.start()
 
     def _is_done(self) -> bool:
-        return self._status is not None and self._status["done"] >= self._status["trials"]
+        status = self._status
+        return status is not None and (status["is_over"] or status["done"] >= status["trials"])
 
     def _read_status(self) -> None:
         if not self._status_file.exists():
@@ -254,7 +258,7 @@ class _Supervisor:
         )
 
 
-def _welcome(script: Path, address: str, shared: Mapping[str, str], logs: Path) -> str:
+def _welcome(script: Sequence[str], address: str, shared: Mapping[str, str], logs: Path) -> str:
     host = socket.gethostname() if address == "0.0.0.0" else address
     variables = {
         "KERASTUNER_ORACLE_IP": host,
@@ -263,7 +267,7 @@ def _welcome(script: Path, address: str, shared: Mapping[str, str], logs: Path) 
     }
     command = " ".join(f"{name}={value}" for name, value in variables.items())
     only = " (of this machine only: --address)" if host == "127.0.0.1" else ""
-    return f"logs: {logs}\nfurther workers{only}: {command} python {script}"
+    return f"logs: {logs}\nfurther workers{only}: {command} python {shlex.join(script)}"
 
 
 def _free_port(address: str) -> int:
@@ -284,7 +288,9 @@ def _signals_as_interrupts() -> Iterator[None]:
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    before = {s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGHUP)}
+    # `nohup` has the second ignored.
+    heard = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
+    before = {s: signal.signal(s, interrupt) for s in heard}
     try:
         yield
     finally:

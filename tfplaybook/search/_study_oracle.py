@@ -80,8 +80,10 @@ class StudyOracle(kt.Oracle):
             if trial is None:
                 return self._no_trial(tuner_id)
             trial.begin(tuner_id)
-            self._write_trial(trial)
+            # First, so that no trial is lost when the disk is full.
             self.ongoing_trials[tuner_id] = trial
+            self._write_trial(trial)
+            self._news.notify_all()
             _keras_tuner.show_begin(self, trial)
             return trial
 
@@ -233,7 +235,11 @@ class StudyOracle(kt.Oracle):
             return self.trials[trial_id]
         if (trial_id := self._queue.take_new(self.num_points)) is not None:
             trial = StudyTrial(self.get_space(), trial_id=trial_id)
-            trial.hyperparameters.values = self.populate_space(trial_id)["values"]
+            try:
+                trial.hyperparameters.values = self.populate_space(trial_id)["values"]
+            except BaseException:
+                self._queue.give_back(trial_id)
+                raise
             self.trials[trial_id] = trial
             self.start_order.append(trial_id)
             return trial
@@ -271,8 +277,8 @@ class StudyOracle(kt.Oracle):
             trial = self.ongoing_trials.pop(tuner_id, None)
             if trial is not None:
                 trial.tuner_id = None
-                self._write_trial(trial)
                 self._queue.put_back(trial.trial_id)
+                self._write_trial(trial)
 
     def _write_trial(self, trial: Trial) -> None:
         folder = trial_folder(_keras_tuner.project_directory(self), trial.trial_id)

@@ -46,6 +46,11 @@ class TrialQueue:
         self._used.add(self._next)
         return f"{self._next:04d}"
 
+    def give_back(self, trial_id: str) -> None:
+        """Undo `take_new`."""
+        self._used.discard(int(trial_id))
+        self._next = min(self._next, int(trial_id))
+
     def take_again(self) -> str | None:
         """Return a trial that has failed and is to be run again."""
         return self._again.popleft() if self._again else None
