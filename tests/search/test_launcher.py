@@ -1,8 +1,10 @@
 """`tfplaybook search`: supervised processes, from the command."""
 
+import functools
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -102,18 +104,45 @@ def test_a_worker_that_dies_each_time_ends_the_search(stand_in, tmp_path, capsys
     assert not alive(tmp_path)
 
 
-def test_an_interrupt_ends_all_processes(stand_in, tmp_path):
+def run_command(arguments, **options):
     code = "import sys; from tfplaybook.cli import main; sys.exit(main(sys.argv[1:]))"
-    ready = 'if len(list(folder.glob("worker*"))) == 2: os.kill(os.getppid(), signal.SIGINT)\n'
-    arguments = stand_in(ready + 'wait(folder / "never")\n')
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments, "--", str(tmp_path)],
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
         check=False,
+        **options,
     )
+
+
+READY = 'if len(list(folder.glob("worker*"))) == 2: os.kill(os.getppid(), signal.SIG{})\n'
+
+
+def test_an_interrupt_ends_all_processes(stand_in, tmp_path):
+    arguments = stand_in(READY.format("INT") + 'wait(folder / "never")\n')
+    done = run_command([*arguments, "--", str(tmp_path)])
     assert done.returncode == 130, done.stderr
     assert "run the command again to go on" in done.stdout
+    assert not alive(tmp_path)
+
+
+def test_a_second_interrupt_ends_what_does_not_want_to_leave(stand_in, tmp_path):
+    again = (
+        'again = lambda *_: name == "worker0" and os.kill(os.getppid(), signal.SIGINT)\n'
+        "signal.signal(signal.SIGTERM, again)\n"
+    )
+    arguments = stand_in(again + READY.format("INT") + 'wait(folder / "never")\n')
+    done = run_command([*arguments, "--", str(tmp_path)])
+    assert done.returncode == 130, done.stderr
+    assert not alive(tmp_path)
+
+
+def test_a_hangup_that_is_ignored_ends_nothing(stand_in, tmp_path):
+    finish = 'if len(list(folder.glob("worker*"))) == 2: (folder / "done").touch()\n'
+    arguments = stand_in(READY.format("HUP") + finish + 'wait(folder / "done")\n')
+    ignore = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    done = run_command([*arguments, "--", str(tmp_path)], preexec_fn=ignore)
+    assert done.returncode == 0, done.stderr
     assert not alive(tmp_path)
 
 

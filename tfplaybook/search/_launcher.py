@@ -202,16 +202,20 @@ class _Supervisor:
             live.update(self._table(), refresh=True)
 
     def end(self) -> None:
-        """End the processes that are left, the workers first so that each can save its state."""
+        """End the processes that are left, the workers first so that each can save its state.
+
+        Whoever interrupts again does not want to wait.
+        """
         for group in (self._children[1:], self._children[:1]):
             alive = [child.process for child in group if child.is_alive and child.process]
+            with contextlib.suppress(KeyboardInterrupt):
+                for process in alive:
+                    process.terminate()
+                deadline = time.monotonic() + _LEAVE_SECONDS
+                for process in alive:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(max(0.0, deadline - time.monotonic()))
             for process in alive:
-                process.terminate()
-            deadline = time.monotonic() + _LEAVE_SECONDS
-            for process in alive:
-                # Whoever interrupts again does not want to wait.
-                with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-                    process.wait(max(0.0, deadline - time.monotonic()))
                 # With what it has started itself.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
