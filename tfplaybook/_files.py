@@ -6,6 +6,7 @@ A leaf that any room may use.
 import json
 import math
 import os
+import secrets
 import types
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -29,7 +30,8 @@ def replace_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
 
 def replace_file(path: Path, content: Iterable[bytes | memoryview]) -> None:
     """Write the parts of `content`, one after the other, as `replace_json` does."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not by the process id, which two machines can share.
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with beside.open("wb") as file:
             file.writelines(content)
