@@ -532,6 +532,20 @@ def test_predictions_go_to_the_run_of_the_checkpoint(tmp_path):
     assert pb.runs.load_predictions(tmp_path, 3).predictions.shape == Y.shape
 
 
+@pytest.mark.parametrize("index", [0, 1])
+def test_of_many_hosts_the_first_writes_predictions(index, tmp_path):
+    evaluation = pb.callbacks.PeriodicEvaluation((X, Y), every_steps=3, predictions=True)
+    checkpoint = RetrospectiveCheckpoint(
+        tmp_path,
+        monitor="val_loss",
+        evaluation=evaluation,
+        host=pb.hosts.Host(index, 2, barrier=lambda name: None),
+    )
+    fit(make_model(), [checkpoint], 1)
+    assert [found.step for found in evaluation.evaluations] == [3]
+    assert any((tmp_path / "predictions").glob("*")) == (index == 0)
+
+
 def test_an_evaluation_of_the_checkpoint_is_not_a_callback_too(tmp_path):
     evaluation = pb.callbacks.PeriodicEvaluation((X, Y), every_steps=3)
     checkpoint = RetrospectiveCheckpoint(tmp_path, monitor="val_loss", evaluation=evaluation)

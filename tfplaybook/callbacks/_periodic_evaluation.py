@@ -19,6 +19,7 @@ from tfplaybook.callbacks._evaluation import Evaluation as Evaluation
 from tfplaybook.callbacks._evaluation import pack, unpack
 from tfplaybook.callbacks._evaluation_data import EvaluationData
 from tfplaybook.callbacks._example_outputs import check_ids, count_correct, predict_examples
+from tfplaybook.hosts import Host, current_host
 from tfplaybook.runs._predictions import save_predictions
 
 
@@ -85,6 +86,8 @@ class PeriodicEvaluation(_keras.Callback):
         on_evaluation: Called with each `Evaluation` when it is made, the weights in place again;
             None by default. For a callback that owns this one.
         owners_directory: The run directory of that callback, for `predictions` without a recorder.
+        owners_host: Its host, by default `tfplaybook.hosts.current_host()`; all hosts compute the
+            `predictions`, the first one writes them.
 
     Raises:
         ValueError: At construction for a bad argument or an endless dataset; when `fit` starts
@@ -130,6 +133,7 @@ class PeriodicEvaluation(_keras.Callback):
         self.predictions = predictions
         self.on_evaluation: Callable[[Evaluation], None] | None = None
         self.owners_directory: Path | None = None
+        self.owners_host: Host | None = None
         self._curves = CurveLog(log_dir, "batch")
         self._evaluations: list[Evaluation] = []
         self._loaded: list[Evaluation] | None = None
@@ -285,7 +289,7 @@ class PeriodicEvaluation(_keras.Callback):
         )
         self._evaluations.append(evaluation)
         self._write_curves(evaluation)
-        if self.predictions is not False and kept is not None:
+        if self.predictions is not False and kept is not None and self._is_writer():
             save_predictions(self._run_directory(), kept)
         self._check_batch_size(training_batch)
         if self.on_evaluation is not None:
@@ -300,6 +304,9 @@ class PeriodicEvaluation(_keras.Callback):
         with _keras_evaluation.undisturbed(model), averages:
             _keras_state.average_batch_norm(model)
             yield
+
+    def _is_writer(self) -> bool:
+        return (self.owners_host or current_host()).is_writer
 
     def _run_directory(self) -> Path:
         if not isinstance(self.predictions, bool):

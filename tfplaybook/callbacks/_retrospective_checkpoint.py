@@ -198,6 +198,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
         self._notice.listen()
         if self._evaluation is not None:
             self._evaluation.owners_directory = self.directory
+            self._evaluation.owners_host = self._host
             self._evaluation.on_train_begin(logs)
 
     def resume(self) -> None:
