@@ -10,6 +10,7 @@ import math
 import os
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -188,11 +189,21 @@ def percentile_of(history: Any, count: Any, percentile: float) -> Any:
     position = fraction_above * ops.cast(ops.maximum(count, 1) - 1, "float32")
     above = ops.minimum(ops.floor(position), float(length - 2))  # in float32, 1 - 1e-9 is 1
     weight = position - above
-    pair = ops.slice(largest, ops.reshape(ops.cast(above, "int32"), (1,)), (2,))
+    pair = _pair_at(largest, ops.cast(above, "int32"))
     # A single norm has an empty place below it.
     below = ops.where(weight > 0.0, weight * (pair[0] - pair[1]), 0.0)
     value = pair[0] - below
     return ops.where(value > 0.0, value, math.inf)
+
+
+def _pair_at(values: Any, place: Any) -> Any:
+    """Return the values at `place` and after it, shape (2,)."""
+    if keras.backend.backend() != "tensorflow":
+        return ops.slice(values, ops.reshape(place, (1,)), (2,))
+    import tensorflow as tf
+
+    # XLA on TensorFlow compiles a slice anew for every place, which takes seconds a step.
+    return tf.gather(values, tf.stack([place, place + 1]))
 
 
 def threshold_from(run: str | os.PathLike[str] | Run, *, percentile: float = 90.0) -> float:
