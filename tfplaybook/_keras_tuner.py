@@ -60,8 +60,17 @@ class SearchSpace(kt.HyperParameters):
         return cls.from_config(hyperparameters.get_config())
 
     def copy(self) -> "SearchSpace":
-        """Return a search space with the same hyperparameters and values."""
-        return SearchSpace.of(self)
+        """Return a search space with the same hyperparameters and values.
+
+        To declare another one in the copy leaves this space as it is.
+        """
+        # Every trial has a copy. KerasTuner's own goes through the configuration of each
+        # hyperparameter, although none ever changes.
+        copied = SearchSpace()
+        copied._space = list(self._space)
+        copied._hps.update((name, list(declared)) for name, declared in self._hps.items())
+        copied.values = dict(self.values)
+        return copied
 
     def ensure_active_values(self) -> None:
         """Keep the values that active hyperparameters can take; others get their defaults."""
