@@ -7,7 +7,7 @@ here too.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ from tfplaybook import _keras, _keras_state
 PRIVATE_PARTS: tuple[tuple[Any, str], ...] = (
     (kt.Oracle, "_project_dir"),
     (kt.HyperParameters, "_exists"),
+    (kt.HyperParameters, "_retrieve"),
     (kt.HyperParameters, "ensure_active_values"),
     (kt.Tuner, "_activate_all_conditions"),
     (kt.Tuner, "_build_and_fit_model"),
@@ -52,7 +53,13 @@ class SearchSpace(kt.HyperParameters):
     KerasTuner tells hyperparameters apart by name and conditions but keeps values by name. Its own
     `ensure_active_values` removes the value of a name when any hyperparameter of that name is
     inactive, or draws one from the global generator.
+
+    Attributes:
+        overrides: Names of hyperparameters that may be declared once more with another range, which
+            then counts for nothing; None if all may, as in KerasTuner.
     """
+
+    overrides: Collection[str] | None = None
 
     @classmethod
     def of(cls, hyperparameters: kt.HyperParameters) -> "SearchSpace":
@@ -70,7 +77,21 @@ class SearchSpace(kt.HyperParameters):
         copied._space = list(self._space)
         copied._hps.update((name, list(declared)) for name, declared in self._hps.items())
         copied.values = dict(self.values)
+        copied.overrides = self.overrides
         return copied
+
+    def _retrieve(self, hp: HyperParameter) -> Any:
+        if self.overrides is not None and hp.name not in self.overrides:
+            for known in self._hps.get(hp.name, ()):
+                if known.conditions == hp.conditions and _range_of(known) != _range_of(hp):
+                    raise kt.errors.FatalValueError(
+                        "The search space must be the same in every trial. Received: "
+                        f"{_described(hp)}, which is {_described(known)} in this study. A range "
+                        "that was changed asks for a new `project_name`, or `overwrite=True` to "
+                        "delete what is there. One that depends on another hyperparameter is "
+                        "declared for each value of that: `with hp.conditional_scope(...)`."
+                    )
+        return super()._retrieve(hp)
 
     def ensure_active_values(self) -> None:
         """Keep the values that active hyperparameters can take; others get their defaults."""
@@ -121,6 +142,22 @@ def _activate(hp: kt.HyperParameters, condition: Any) -> bool:
             hp.values[condition.name] = possible[0]
             return True
     return False
+
+
+def _range_of(hyperparameter: HyperParameter) -> dict[str, Any]:
+    config = hyperparameter.get_config()
+    kept = {name: config[name] for name in config.keys() - {"default", "conditions", "name"}}
+    return {"type": type(hyperparameter).__name__, **kept}
+
+
+def _described(hyperparameter: HyperParameter) -> str:
+    config = hyperparameter.get_config()
+    options = [
+        f"{name}={value!r}"
+        for name, value in config.items()
+        if name in _range_of(hyperparameter) and value is not None
+    ]
+    return f"{type(hyperparameter).__name__}({', '.join([repr(config['name']), *options])})"
 
 
 def _can_take(hyperparameter: HyperParameter, value: Any) -> bool:

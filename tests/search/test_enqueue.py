@@ -53,6 +53,7 @@ def test_they_can_be_given_when_a_study_goes_on(make_tuner, parabola):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        (None, "`values` must be a dict from names to values. Received: None"),
         ({"y": 1.0}, r"`values` must be one of \['x', 'kind'\]. Received: 'y'"),
         ({"x": 2.0}, "'x' must be a number from 0.0 to 1.0. Received: 2.0"),
         ({"kind": "Fancy"}, r"'kind' must be one of \['plain', 'fancy'\]. Received: 'Fancy'"),

@@ -139,6 +139,16 @@ class TestIsolation:
         assert flat_title(ax).endswith("2 trials worse than the axis shows")
         assert [text.get_text() for text in ax.texts] == ["1", "4", "1"]
 
+    def test_marks_of_one_value_are_beside_each_other(self):
+        trials = [trial(i, 0.1 * i, optimizer="adam") for i in range(7)]
+        trials += [trial(i, 90.0 + i, optimizer="sgd") for i in range(7, 12)]
+        ax = studies.plot_isolation(study(*trials, space=[OPTIMIZER]), "optimizer")
+        (marks,) = (line for line in ax.get_lines() if line.get_marker() == "^")
+        places = marks.get_xdata()
+        assert len(set(places)) == 5
+        assert sum(places) == pytest.approx(0.0)
+        assert max(places) < 0.35
+
     def test_trials_off_the_scale_are_counted(self):
         trials = [trial(0, 0.1, learning_rate=0.01), trial(1, 0.2, learning_rate=0.0)]
         record = studies.isolation_record(study(*trials), "learning_rate")

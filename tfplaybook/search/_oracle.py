@@ -8,7 +8,7 @@ import keras_tuner as kt
 
 from tfplaybook import _keras_tuner
 from tfplaybook._arguments import check_count, check_number
-from tfplaybook._keras_tuner import Trial, TrialStatus
+from tfplaybook._keras_tuner import Fixed, SearchSpace, Trial, TrialStatus
 from tfplaybook.search._definition import (
     defined_space,
     late_hyperparameters,
@@ -130,6 +130,7 @@ class QuasiRandomOracle(StudyOracle):
         self.goal = goal
         self.note = note
         refuse_ambiguous_names(self.hyperparameters.space)
+        self._given_in_advance = {h.name for h in self.hyperparameters.space}
         self._study: StudyFile | None = None
         self._begun = False
         self._sequence: PointSequence | None = None
@@ -168,6 +169,8 @@ class QuasiRandomOracle(StudyOracle):
             ValueError: A name or a value is not in the search space, a hyperparameter does not
                 exist beside the other values, or all trials are taken.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"`values` must be a dict from names to values. Received: {values!r}.")
         with self.lock:
             if not self.hyperparameters.space:
                 raise ValueError(
@@ -188,6 +191,13 @@ class QuasiRandomOracle(StudyOracle):
                 self._study = study
             if self._begun:
                 study.write(_keras_tuner.project_directory(self))
+
+    def get_space(self) -> SearchSpace:
+        """Return a copy of the search space, in which no range can be declared in another way."""
+        space = self.hyperparameters.copy()
+        fixed = {h.name for h in space.space if self.roles is not None and isinstance(h, Fixed)}
+        space.overrides = self._given_in_advance | fixed
+        return space
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Return the point of a trial in the form that KerasTuner asks for."""

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import math
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -213,7 +215,8 @@ def draw_isolation(record: IsolationRecord, ax: "Axes") -> "Axes":
         away = "^" if record.objective.direction == "min" else "v"
         style = {"color": OTHER, "transform": ax.get_xaxis_transform(), "clip_on": False}
         label = "worse than the axis shows"
-        ax.plot(beyond, [frame.row(0)] * len(beyond), away, ms=5, mew=0, label=label, **style)
+        places = _beside_each_other(beyond, half)
+        ax.plot(places, [frame.row(0)] * len(places), away, ms=5, mew=0, label=label, **style)
     for bucket in record.buckets:
         _count(bucket, frame.row(frame.rows - 1), ax)
     return ax
@@ -242,6 +245,17 @@ def _count(bucket: IsolationBucket, height: float, ax: "Axes") -> None:
 
 def _how_many(trials: int, what: str) -> str:
     return f"{trials} trial{'' if trials == 1 else 's'} {what}" if trials else ""
+
+
+def _beside_each_other(places: Sequence[float], half: float) -> list[float]:
+    """Move marks of the same place apart, by no more than `half` to either side."""
+    counts, seen = Counter(places), Counter[float]()
+    moved = []
+    for place in places:
+        step = half * min(0.25, 2 / counts[place])
+        moved.append(place + (seen[place] - (counts[place] - 1) / 2) * step)
+        seen[place] += 1
+    return moved
 
 
 def _half_width(record: IsolationRecord) -> float:
