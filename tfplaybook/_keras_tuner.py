@@ -33,6 +33,7 @@ PRIVATE_PARTS: tuple[tuple[Any, str], ...] = (
     (kt.HyperParameters, "_exists"),
     (kt.HyperParameters, "_retrieve"),
     (kt.HyperParameters, "ensure_active_values"),
+    (kt.HyperParameters, "to_proto"),
     (kt.Tuner, "_activate_all_conditions"),
     (kt.Tuner, "_build_and_fit_model"),
     (kt.Tuner, "_build_hypermodel"),
@@ -63,22 +64,32 @@ class SearchSpace(kt.HyperParameters):
 
     @classmethod
     def of(cls, hyperparameters: kt.HyperParameters) -> "SearchSpace":
-        """Return a copy of `hyperparameters` as a search space."""
-        return cls.from_config(hyperparameters.get_config())
+        """Return a copy of `hyperparameters` as a search space.
 
-    def copy(self) -> "SearchSpace":
-        """Return a search space with the same hyperparameters and values.
-
-        To declare another one in the copy leaves this space as it is.
+        To declare another one in the copy leaves `hyperparameters` as they are.
         """
         # Every trial has a copy. KerasTuner's own goes through the configuration of each
         # hyperparameter, although none ever changes.
-        copied = SearchSpace()
-        copied._space = list(self._space)
-        copied._hps.update((name, list(declared)) for name, declared in self._hps.items())
-        copied.values = dict(self.values)
+        copied = cls()
+        copied._space = list(hyperparameters.space)
+        copied._hps.update((name, list(found)) for name, found in hyperparameters._hps.items())
+        copied.values = dict(hyperparameters.values)
+        return copied
+
+    def copy(self) -> "SearchSpace":
+        """Return a search space with the same hyperparameters and values."""
+        copied = SearchSpace.of(self)
         copied.overrides = self.overrides
         return copied
+
+    def to_proto(self) -> Any:
+        """Return the values as a message; who receives it has the space.
+
+        KerasTuner's own message has the space too, and prints a value of each condition in it.
+        """
+        values = kt.HyperParameters()
+        values.values = self.values
+        return values.to_proto()
 
     def _retrieve(self, hp: HyperParameter) -> Any:
         if self.overrides is not None and hp.name not in self.overrides:

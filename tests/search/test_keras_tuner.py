@@ -48,6 +48,15 @@ def test_a_copy_of_a_space_is_one_of_its_own():
     assert space.Float("x", 2.0, 3.0, parent_name="kind", parent_values=["a"]) is None
 
 
+def test_a_message_has_the_values_and_prints_nothing(capsys):
+    space = _keras_tuner.SearchSpace()
+    space.Float("x", 0.0, 1.0, step=0.1, default=0.3)
+    space.Int("y", 0, 2**40, default=2**39 + 1, parent_name="x", parent_values=[0.3])
+    received = kt.HyperParameters.from_proto(space.to_proto())
+    assert received.values == {"x": 0.3, "y": 2**39 + 1}
+    assert capsys.readouterr().out == ""
+
+
 def test_new_entries_are_told_by_name_and_condition():
     known, declared = kt.HyperParameters(), kt.HyperParameters()
     for space in (known, declared):

@@ -106,6 +106,8 @@ class QuasiRandomOracle(StudyOracle):
         if max_consecutive_failed_trials is not None:
             check_count("max_consecutive_failed_trials", max_consecutive_failed_trials, minimum=1)
         seed = check_seed(seed)
+        _check_type("roles", roles, Roles)
+        _check_type("hyperparameters", hyperparameters, kt.HyperParameters)
         super().__init__(
             objective=resolve_objective(objective),
             max_trials=check_count("max_trials", max_trials, minimum=1),
@@ -317,3 +319,8 @@ class QuasiRandomOracle(StudyOracle):
     def _points(self) -> PointSequence:
         self._sequence = self._sequence or points_of(self._describe())
         return self._sequence
+
+
+def _check_type(name: str, value: Any, wanted: type) -> None:
+    if value is not None and not isinstance(value, wanted):
+        raise ValueError(f"`{name}` must be a `{wanted.__name__}` or None. Received: {value!r}.")

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tfplaybook._keras_tuner import Trial, TrialStatus
+from tfplaybook._keras_tuner import SearchSpace, Trial, TrialStatus
 from tfplaybook.search._trial_files import FILE_NAME, read_trial_file, trial_folders
 
 
@@ -21,6 +21,7 @@ class StudyTrial(Trial):
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over what `trial.json` holds; plain KerasTuner knows no worker."""
         super().set_state(state)
+        self.hyperparameters = SearchSpace.of(self.hyperparameters)
         self.tuner_id = state.get("tuner_id")
 
     def begin(self, tuner_id: str) -> None:
