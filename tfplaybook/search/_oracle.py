@@ -181,12 +181,15 @@ class QuasiRandomOracle(StudyOracle):
             if values in self._enqueued.values():
                 return
             number = self._queue.first_free(self._enqueued)
+            study = with_enqueued(self._describe(), number, values)
+            *_, given = study.enqueued.values()
+            if given in self._enqueued.values():
+                return
             if number >= self.max_trials:
                 raise ValueError(
                     f"`max_trials` must be greater than {number} for another trial. Received: "
                     f"{self.max_trials}."
                 )
-            study = with_enqueued(self._describe(), number, values)
             self._enqueued = study.enqueued
             self._sequence = None
             if self._study is not None:
