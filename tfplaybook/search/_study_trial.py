@@ -4,6 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import keras_tuner as kt
+
 from tfplaybook._keras_tuner import SearchSpace, Trial, TrialStatus
 from tfplaybook.search._trial_files import FILE_NAME, read_trial_file, trial_folders
 
@@ -11,6 +13,7 @@ from tfplaybook.search._trial_files import FILE_NAME, read_trial_file, trial_fol
 class StudyTrial(Trial):
     """A KerasTuner trial with the id of the worker that runs or ran it."""
 
+    hyperparameters: kt.HyperParameters
     message: str | None
     tuner_id: str | None = None
 

@@ -13,7 +13,7 @@ in a condition nor in an `if`.
 import decimal
 import math
 import sys
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -153,19 +153,16 @@ def check_value(hyperparameter: HyperParameter, value: Value) -> Value:
     """
     if isinstance(value, np.generic):
         value = value.item()
-    number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(hyperparameter, Int | Float):
-        # NaN is not either.
-        finite = number and abs(value) <= sys.float_info.max
-        level = _as_number(hyperparameter, value) if finite else None
-        if level is not None:
-            return level
+        checked = _as_number(hyperparameter, value)
+        if checked is not None:
+            return checked
     else:
         levels = levels_of(hyperparameter, at_most=sys.maxsize)
         if levels is None:
             return value
         for level in levels:
-            if value == level or (number and _is_close(value, level)):
+            if value == level or _is_close(value, level):
                 return level
     wanted = _range_of(hyperparameter)
     raise ValueError(f"{hyperparameter.name!r} must be {wanted}. Received: {value!r}.")
@@ -173,6 +170,9 @@ def check_value(hyperparameter: HyperParameter, value: Value) -> Value:
 
 def _as_number(hyperparameter: Int | Float, value: Any) -> float | int | None:
     """Return `value` as the type of the hyperparameter, if it is in range and, if any, a level."""
+    # NaN is not either.
+    if not _is_number(value) or not abs(value) <= sys.float_info.max:
+        return None
     if hyperparameter.step is not None:
         level = _stepped_value(hyperparameter, _nearest_level(hyperparameter, value))
         scale = hyperparameter.step if hyperparameter.sampling == "linear" else level
@@ -193,5 +193,9 @@ def _range_of(hyperparameter: HyperParameter) -> str:
     return f"{text} in steps of {hyperparameter.step} ({hyperparameter.sampling})"
 
 
-def _is_close(value: Any, level: Value) -> bool:
-    return isinstance(level, float) and math.isclose(value, level)
+def _is_close(value: Value, level: Value) -> bool:
+    return isinstance(level, float) and _is_number(value) and math.isclose(value, level)
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
