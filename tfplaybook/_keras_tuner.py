@@ -7,7 +7,7 @@ here too.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +31,9 @@ from tfplaybook import _keras, _keras_state
 PRIVATE_PARTS: tuple[tuple[Any, str], ...] = (
     (kt.Oracle, "_project_dir"),
     (kt.HyperParameters, "_exists"),
+    (kt.HyperParameters, "_retrieve"),
     (kt.HyperParameters, "ensure_active_values"),
+    (kt.HyperParameters, "to_proto"),
     (kt.Tuner, "_activate_all_conditions"),
     (kt.Tuner, "_build_and_fit_model"),
     (kt.Tuner, "_build_hypermodel"),
@@ -52,16 +54,55 @@ class SearchSpace(kt.HyperParameters):
     KerasTuner tells hyperparameters apart by name and conditions but keeps values by name. Its own
     `ensure_active_values` removes the value of a name when any hyperparameter of that name is
     inactive, or draws one from the global generator.
+
+    Attributes:
+        overrides: Names of hyperparameters that may be declared once more with another range, which
+            then counts for nothing; None if all may, as in KerasTuner.
     """
+
+    overrides: Collection[str] | None = None
 
     @classmethod
     def of(cls, hyperparameters: kt.HyperParameters) -> "SearchSpace":
-        """Return a copy of `hyperparameters` as a search space."""
-        return cls.from_config(hyperparameters.get_config())
+        """Return a copy of `hyperparameters` as a search space.
+
+        To declare another one in the copy leaves `hyperparameters` as they are.
+        """
+        # Every trial has a copy. KerasTuner's own goes through the configuration of each
+        # hyperparameter, although none ever changes.
+        copied = cls()
+        copied._space = list(hyperparameters.space)
+        copied._hps.update((name, list(found)) for name, found in hyperparameters._hps.items())
+        copied.values = dict(hyperparameters.values)
+        return copied
 
     def copy(self) -> "SearchSpace":
         """Return a search space with the same hyperparameters and values."""
-        return SearchSpace.of(self)
+        copied = SearchSpace.of(self)
+        copied.overrides = self.overrides
+        return copied
+
+    def to_proto(self) -> Any:
+        """Return the values as a message; who receives it has the space.
+
+        KerasTuner's own message has the space too, and prints a value of each condition in it.
+        """
+        values = kt.HyperParameters()
+        values.values = self.values
+        return values.to_proto()
+
+    def _retrieve(self, hp: HyperParameter) -> Any:
+        if self.overrides is not None and hp.name not in self.overrides:
+            for known in self._hps.get(hp.name, ()):
+                if known.conditions == hp.conditions and _range_of(known) != _range_of(hp):
+                    raise kt.errors.FatalValueError(
+                        "The search space must be the same in every trial. Received: "
+                        f"{_described(hp)}, which is {_described(known)} in this study. A range "
+                        "that was changed asks for a new `project_name`, or `overwrite=True` to "
+                        "delete what is there. One that depends on another hyperparameter is "
+                        "declared for each value of that: `with hp.conditional_scope(...)`."
+                    )
+        return super()._retrieve(hp)
 
     def ensure_active_values(self) -> None:
         """Keep the values that active hyperparameters can take; others get their defaults."""
@@ -112,6 +153,22 @@ def _activate(hp: kt.HyperParameters, condition: Any) -> bool:
             hp.values[condition.name] = possible[0]
             return True
     return False
+
+
+def _range_of(hyperparameter: HyperParameter) -> dict[str, Any]:
+    config = hyperparameter.get_config()
+    kept = {name: config[name] for name in config.keys() - {"default", "conditions", "name"}}
+    return {"type": type(hyperparameter).__name__, **kept}
+
+
+def _described(hyperparameter: HyperParameter) -> str:
+    config = hyperparameter.get_config()
+    options = [
+        f"{name}={value!r}"
+        for name, value in config.items()
+        if name in _range_of(hyperparameter) and value is not None
+    ]
+    return f"{type(hyperparameter).__name__}({', '.join([repr(config['name']), *options])})"
 
 
 def _can_take(hyperparameter: HyperParameter, value: Any) -> bool:

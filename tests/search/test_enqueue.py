@@ -1,9 +1,12 @@
 """Points that the user gives: first, marked, and no other point moves."""
 
+import keras_tuner as kt
+import numpy as np
 import pytest
 from hypermodels import Parabola
 
 from tfplaybook import studies
+from tfplaybook.search import QuasiRandomOracle
 
 
 def test_given_points_come_first_and_are_marked(make_tuner, parabola, tmp_path, read_study):
@@ -33,6 +36,17 @@ def test_a_script_that_is_run_again_enqueues_nothing_twice(make_tuner, parabola)
     assert [values["x"] == 0.3 for values in parabola.seen] == [True, False, False, False]
 
 
+def test_the_same_level_is_enqueued_once():
+    space = kt.HyperParameters()
+    space.Float("x", 0, 1, step=0.1)
+    oracle = QuasiRandomOracle("val_loss", 4, hyperparameters=space)
+    for value in (0.3, 3 * 0.1, np.float64(0.3)):
+        oracle.enqueue({"x": value})
+    oracle.enqueue({"x": 0.4})
+    assert [oracle.point(index)["x"] for index in range(2)] == [0.3, 0.4]
+    assert oracle.point(2)["x"] not in (0.3, 0.4)
+
+
 def test_they_can_be_given_when_a_study_goes_on(make_tuner, parabola):
     make_tuner(parabola, max_trials=2).search(verbose=0)
     tuner = make_tuner(parabola, max_trials=5)
@@ -53,6 +67,7 @@ def test_they_can_be_given_when_a_study_goes_on(make_tuner, parabola):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        (None, "`values` must be a dict from names to values. Received: None"),
         ({"y": 1.0}, r"`values` must be one of \['x', 'kind'\]. Received: 'y'"),
         ({"x": 2.0}, "'x' must be a number from 0.0 to 1.0. Received: 2.0"),
         ({"kind": "Fancy"}, r"'kind' must be one of \['plain', 'fancy'\]. Received: 'Fancy'"),
@@ -86,7 +101,5 @@ def test_more_than_there_are_trials(make_tuner, parabola):
 
 
 def test_before_the_space_is_known():
-    from tfplaybook.search import QuasiRandomOracle
-
     with pytest.raises(ValueError, match="once the tuner is made"):
         QuasiRandomOracle("val_loss", 4).enqueue({"x": 0.1})

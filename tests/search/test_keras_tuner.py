@@ -24,6 +24,39 @@ def test_the_display_exists():
         )
 
 
+def test_the_lists_of_a_space_exist():
+    for name in ("_hps", "_space"):
+        assert hasattr(kt.HyperParameters(), name), (
+            f"KerasTuner {kt.__version__} has no HyperParameters.{name} any more; "
+            "tfplaybook/_keras_tuner.py needs another way."
+        )
+
+
+def test_a_copy_of_a_space_is_one_of_its_own():
+    space = _keras_tuner.SearchSpace()
+    space.Choice("kind", ["a", "b"], default="b")
+    space.Float("x", 0.0, 1.0, parent_name="kind", parent_values=["b"])
+    copy = space.copy()
+    assert copy.get_config() == space.get_config()
+    assert copy.get("x") == 0.0
+    copy.Float("x", 2.0, 3.0, parent_name="kind", parent_values=["a"])
+    copy.Boolean("late")
+    copy.values["kind"] = "a"
+    assert [h.name for h in copy.space] == ["kind", "x", "x", "late"]
+    assert [h.name for h in space.space] == ["kind", "x"]
+    assert space.values == {"kind": "b", "x": 0.0}
+    assert space.Float("x", 2.0, 3.0, parent_name="kind", parent_values=["a"]) is None
+
+
+def test_a_message_has_the_values_and_prints_nothing(capsys):
+    space = _keras_tuner.SearchSpace()
+    space.Float("x", 0.0, 1.0, step=0.1, default=0.3)
+    space.Int("y", 0, 2**40, default=2**39 + 1, parent_name="x", parent_values=[0.3])
+    received = kt.HyperParameters.from_proto(space.to_proto())
+    assert received.values == {"x": 0.3, "y": 2**39 + 1}
+    assert capsys.readouterr().out == ""
+
+
 def test_new_entries_are_told_by_name_and_condition():
     known, declared = kt.HyperParameters(), kt.HyperParameters()
     for space in (known, declared):

@@ -85,6 +85,26 @@ class TestPoints:
         kinds = {name: type(value) for name, value in make_oracle().point(3).items()}
         assert kinds == {"x": float, "constant": int, "lr": float, "flag": bool}
 
+    def test_bounds_may_be_of_numpy(self, make_oracle):
+        space = kt.HyperParameters()
+        space.Float("x", 0, 1, step=np.float32(0.25))
+        oracle = make_oracle(hyperparameters=space)
+        trial = oracle.create_trial("tuner0")
+        assert type(trial.hyperparameters.values["x"]) is float
+
+    def test_a_condition_on_a_step_holds(self, make_oracle):
+        space = kt.HyperParameters()
+        space.Float("x", 0, 1, step=0.1)
+        space.Boolean("y", parent_name="x", parent_values=[0.3])
+        oracle = make_oracle(hyperparameters=space, max_trials=20)
+        trials = [oracle.create_trial(f"tuner{k}") for k in range(oracle.num_points)]
+        values = [trial.hyperparameters.values for trial in trials]
+        assert sorted(v["x"] for v in values if "y" in v) == [0.3, 0.3]
+        assert len(values) == 12
+        again = make_oracle(hyperparameters=space, max_trials=20)
+        again.resume()
+        assert [t.hyperparameters.values for t in again.trials.values()] == values
+
     def test_the_global_generators_are_left_alone(self, make_oracle):
         import random
 

@@ -4,6 +4,7 @@ import json
 
 import keras
 import keras_tuner as kt
+import numpy as np
 import pytest
 from hypermodels import Parabola
 
@@ -119,6 +120,7 @@ def test_roles_that_do_not_fit_the_space(options, message):
             "`scientific` must be a list of names. Received: 'optimizer'",
         ),
         ({"scientific": ["x"], "fixed": {"x": 1}}, r"must have one role. Received \['x'\]"),
+        ({"fixed": ["x"]}, r"`fixed` must be a dict from names to values. Received: \['x'\]"),
     ],
 )
 def test_bad_arguments(options, message):
@@ -129,6 +131,15 @@ def test_bad_arguments(options, message):
 def test_roles_can_be_written_and_read():
     roles = Roles(scientific=["a"], nuisance=["b"], fixed={"c": 1}, configuration={"a": "x"})
     assert Roles.from_json(json.loads(json.dumps(roles.to_json()))) == roles
+
+
+def test_fixed_values_are_those_that_the_hyperparameter_has():
+    space = kt.HyperParameters()
+    space.Float("x", 0, 1, step=0.1)
+    space.Int("y", 0, 9)
+    roles = Roles(fixed={"x": 3 * 0.1, "y": np.int64(2)}).resolved(space)
+    assert roles.caveat == "Every conclusion holds for x=0.3, y=2 only (C1)."
+    assert json.loads(json.dumps(roles.to_json()))["fixed"] == {"x": 0.3, "y": 2}
 
 
 class TestStudies:

@@ -420,6 +420,17 @@ class TestSpace:
             make_tuner(hypermodel, max_trials=8).search(verbose=0)
         assert all(values["layers"] == 1 for values in hypermodel.seen)
 
+    def test_a_range_that_depends_on_another_one_is_refused(self, make_tuner):
+        class Dependent(Parabola):
+            def build(self, hp):
+                hp.Int("units", 8, 8 * hp.Int("layers", 1, 3))
+                return keras.Sequential([keras.layers.Dense(1)])
+
+        # KerasTuner would search the range of the first build, 8 to 8.
+        expected = r"must be the same in every trial.*max_value=24.*which is.*max_value=8"
+        with pytest.raises(kt.errors.FatalValueError, match=expected):
+            make_tuner(Dependent(lambda values: 0.0)).search(verbose=0)
+
     def test_one_that_appears_in_fit_is_refused_after_the_first_trial(self, make_tuner):
         class Late(Parabola):
             def fit(self, hp, model, *args, **kwargs):
@@ -469,6 +480,9 @@ class TestArguments:
             ({"objective": "val_acuracy"}, "`objective` must say whether"),
             ({"objective": ["loss", "mae"]}, "`objective` must be the name of one metric"),
             ({"project_name": ""}, "`project_name` must be a non-empty string"),
+            ({"directory": None}, "`directory` must be a path. Received: None"),
+            ({"roles": {"fixed": {}}}, "`roles` must be a `Roles` or None. Received: {"),
+            ({"hyperparameters": {"x": 1}}, "`hyperparameters` must be a `HyperParameters` or"),
             ({"directory": "gs://bucket"}, "must be a path of the local file system"),
             ({"max_trails": 3}, "max_trails"),
             ({"hypermodel": None}, "`hypermodel` must be a `keras_tuner.HyperModel` or"),

@@ -242,6 +242,14 @@ class TestPlainTuner:
         with pytest.raises(ValueError, match="seed is 4 there, 5 here"):
             self.make(tmp_path, seed=5)
 
+    def test_a_changed_range_is_refused(self, tmp_path, line_data):
+        self.make(tmp_path, max_trials=1).search(*line_data, epochs=1, verbose=0)
+        tuner = self.make(tmp_path)
+        tuner.hypermodel.build = lambda hp: hp.Float("learning_rate", 1e-3, 1.0, sampling="log")
+        expected = r"Float\('learning_rate'.*max_value=1.0.*which is Float.*max_value=10.0"
+        with pytest.raises(kt.errors.FatalValueError, match=expected):
+            tuner.search(*line_data, epochs=1, verbose=0)
+
     def test_divergence_is_no_end(self, tmp_path):
         class Diverging(kt.Tuner):
             def run_trial(self, trial):

@@ -122,15 +122,39 @@ class TestIsolation:
         best = [bucket.best for bucket in record.buckets if bucket.best is not None]
         assert min(best, default=None) == (1.0 if trials else None)
 
-    def test_a_bucket_whose_best_is_off_the_axis_is_marked(self):
-        objectives = [0.1, 0.2, 0.15, 0.12, 50.0]
-        trials = [
-            trial(i, y, learning_rate=10.0 ** -(1 + 2.5 * (y > 1)))
-            for i, y in enumerate(objectives)
+    @pytest.mark.parametrize(
+        ("objective", "marker", "end"), [(LOWER, "^", 1.0), (HIGHER, "v", 0.0)]
+    )
+    def test_trials_off_the_axis_are_marked_at_its_bad_end(self, objective, marker, end):
+        rates = {0: 0.1, 1: 0.1, 2: 0.1, 3: 0.1, 4: 10**-3.5, 5: 0.5}
+        costs = [0.1, 0.2, 0.15, 0.12, 50.0, 70.0]
+        trials = [trial(i, objective.cost(y), learning_rate=rates[i]) for i, y in enumerate(costs)]
+        ax = studies.plot_isolation(study(*trials, objective=objective), "learning_rate", buckets=2)
+        (marks,) = (line for line in ax.get_lines() if line.get_marker() == marker)
+        assert marks.get_label() == "worse than the axis shows"
+        assert list(marks.get_xdata()) == [
+            pytest.approx(1 + math.log10(rates[i]) / 4) for i in (4, 5)
         ]
-        ax = studies.plot_isolation(study(*trials), "learning_rate", buckets=2)
-        assert [x for line in ax.get_lines() if line.get_marker() == "^" for x in line.get_xdata()]
-        assert [text.get_text() for text in ax.texts] == ["1", "4"]
+        assert all(abs(y - end) < 0.2 for y in marks.get_ydata())
+        assert flat_title(ax).endswith("2 trials worse than the axis shows")
+        assert [text.get_text() for text in ax.texts] == ["1", "4", "1"]
+
+    def test_marks_of_one_value_are_beside_each_other(self):
+        trials = [trial(i, 0.1 * i, optimizer="adam") for i in range(7)]
+        trials += [trial(i, 90.0 + i, optimizer="sgd") for i in range(7, 12)]
+        ax = studies.plot_isolation(study(*trials, space=[OPTIMIZER]), "optimizer")
+        (marks,) = (line for line in ax.get_lines() if line.get_marker() == "^")
+        places = marks.get_xdata()
+        assert len(set(places)) == 5
+        assert sum(places) == pytest.approx(0.0)
+        assert max(places) < 0.35
+
+    def test_trials_off_the_scale_are_counted(self):
+        trials = [trial(0, 0.1, learning_rate=0.01), trial(1, 0.2, learning_rate=0.0)]
+        record = studies.isolation_record(study(*trials), "learning_rate")
+        assert record.left_out == ("0001",)
+        ax = studies.plot_isolation(study(*trials), "learning_rate")
+        assert flat_title(ax).endswith("1 trial off this scale left out")
 
     def test_buckets_are_a_count(self):
         with pytest.raises(ValueError, match="`buckets` must be an integer of at least 1"):

@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tfplaybook._arguments import check_choice
 from tfplaybook._keras_tuner import Fixed, SearchSpace
 from tfplaybook.search._halton import prime
@@ -31,8 +33,14 @@ def defined_space(declared: SearchSpace, roles: Roles | None) -> dict[str, Any]:
         "primes": {label: base for label, base in primes.items() if label not in constant},
         "roles": None if roles is None else roles.to_json(),
     }
-    # As it is when it has been on disk.
-    return json.loads(json.dumps(entries))
+    # As it is when it has been on disk. KerasTuner keeps bounds of NumPy's types.
+    return json.loads(json.dumps(entries, default=_as_python))
+
+
+def _as_python(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} cannot be written as JSON.")
 
 
 def points_of(study: StudyFile) -> PointSequence:

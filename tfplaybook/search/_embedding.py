@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tfplaybook._keras_tuner import Boolean, Choice, HyperParameter
 from tfplaybook.search._identity import key_of
 from tfplaybook.search._sequence import Point
-from tfplaybook.search._values import levels_of, value_at
+from tfplaybook.search._values import levels_of, probability_of, value_at
 
 _INACTIVE = 0.5
 # How often a neighbour of a point has another value of a categorical hyperparameter.
@@ -85,7 +85,7 @@ class Embedding:
     def _coordinate(self, hyperparameter: HyperParameter, point: Point) -> float:
         if not _exists(hyperparameter, point):
             return _INACTIVE
-        return float(hyperparameter.value_to_prob(point[hyperparameter.name]))
+        return probability_of(hyperparameter, point[hyperparameter.name])
 
 
 def _exists(hyperparameter: HyperParameter, point: Point) -> bool:

@@ -8,7 +8,7 @@ import keras_tuner as kt
 
 from tfplaybook import _keras_tuner
 from tfplaybook._arguments import check_count, check_number
-from tfplaybook._keras_tuner import Trial, TrialStatus
+from tfplaybook._keras_tuner import Fixed, SearchSpace, Trial, TrialStatus
 from tfplaybook.search._definition import (
     defined_space,
     late_hyperparameters,
@@ -106,6 +106,8 @@ class QuasiRandomOracle(StudyOracle):
         if max_consecutive_failed_trials is not None:
             check_count("max_consecutive_failed_trials", max_consecutive_failed_trials, minimum=1)
         seed = check_seed(seed)
+        _check_type("roles", roles, Roles)
+        _check_type("hyperparameters", hyperparameters, kt.HyperParameters)
         super().__init__(
             objective=resolve_objective(objective),
             max_trials=check_count("max_trials", max_trials, minimum=1),
@@ -130,6 +132,7 @@ class QuasiRandomOracle(StudyOracle):
         self.goal = goal
         self.note = note
         refuse_ambiguous_names(self.hyperparameters.space)
+        self._given_in_advance = {h.name for h in self.hyperparameters.space}
         self._study: StudyFile | None = None
         self._begun = False
         self._sequence: PointSequence | None = None
@@ -168,6 +171,8 @@ class QuasiRandomOracle(StudyOracle):
             ValueError: A name or a value is not in the search space, a hyperparameter does not
                 exist beside the other values, or all trials are taken.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"`values` must be a dict from names to values. Received: {values!r}.")
         with self.lock:
             if not self.hyperparameters.space:
                 raise ValueError(
@@ -176,18 +181,28 @@ class QuasiRandomOracle(StudyOracle):
             if values in self._enqueued.values():
                 return
             number = self._queue.first_free(self._enqueued)
+            study = with_enqueued(self._describe(), number, values)
+            *_, given = study.enqueued.values()
+            if given in self._enqueued.values():
+                return
             if number >= self.max_trials:
                 raise ValueError(
                     f"`max_trials` must be greater than {number} for another trial. Received: "
                     f"{self.max_trials}."
                 )
-            study = with_enqueued(self._describe(), number, values)
             self._enqueued = study.enqueued
             self._sequence = None
             if self._study is not None:
                 self._study = study
             if self._begun:
                 study.write(_keras_tuner.project_directory(self))
+
+    def get_space(self) -> SearchSpace:
+        """Return a copy of the search space, in which no range can be declared in another way."""
+        space = self.hyperparameters.copy()
+        fixed = {h.name for h in space.space if self.roles is not None and isinstance(h, Fixed)}
+        space.overrides = self._given_in_advance | fixed
+        return space
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Return the point of a trial in the form that KerasTuner asks for."""
@@ -307,3 +322,8 @@ class QuasiRandomOracle(StudyOracle):
     def _points(self) -> PointSequence:
         self._sequence = self._sequence or points_of(self._describe())
         return self._sequence
+
+
+def _check_type(name: str, value: Any, wanted: type) -> None:
+    if value is not None and not isinstance(value, wanted):
+        raise ValueError(f"`{name}` must be a `{wanted.__name__}` or None. Received: {value!r}.")

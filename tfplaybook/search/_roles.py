@@ -73,8 +73,13 @@ class Roles:
                 raise ValueError(f"`{role}` must be a list of names. Received: {names!r}.")
             if names is not None:
                 object.__setattr__(self, role, tuple(names))
-        object.__setattr__(self, "fixed", dict(self.fixed))
-        object.__setattr__(self, "configuration", dict(self.configuration))
+        for role in ("fixed", "configuration"):
+            values = getattr(self, role)
+            if not isinstance(values, Mapping):
+                raise ValueError(
+                    f"`{role}` must be a dict from names to values. Received: {values!r}."
+                )
+            object.__setattr__(self, role, dict(values))
         named = [*self.scientific, *(self.nuisance or ()), *self.fixed]
         if repeated := sorted({name for name in named if named.count(name) > 1}):
             raise ValueError(
@@ -151,7 +156,8 @@ class Roles:
         """Return these roles with every hyperparameter of `space` in one of them.
 
         Raises:
-            ValueError: A name is not in the space, or a hyperparameter has no role or two.
+            ValueError: A name is not in the space, a hyperparameter has no role or two, or a value
+                is not one that the hyperparameter can take.
         """
         known = _labels(space)
         role_of: dict[Key, str] = {}
@@ -175,7 +181,11 @@ class Roles:
                 "`nuisance`, or leave `nuisance` out: it is then all that have no other role."
             )
         given = [known[key] for key, role in role_of.items() if role == "nuisance"]
-        return dataclasses.replace(self, nuisance=(*given, *rest))
+        # As the types and levels of the hyperparameters: 0.3 and not 3 * 0.1.
+        pinned = self.pinned(space).space
+        exact = {known[key_of(h)]: h.value for h in pinned if isinstance(h, Fixed)}
+        fixed = {name: exact.get(name, value) for name, value in self.fixed.items()}
+        return dataclasses.replace(self, nuisance=(*given, *rest), fixed=fixed)
 
     def pinned(self, space: kt.HyperParameters) -> SearchSpace:
         """Return `space` with the fixed hyperparameters, and the configuration, as constants.

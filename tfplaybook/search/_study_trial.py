@@ -4,13 +4,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tfplaybook._keras_tuner import Trial, TrialStatus
+import keras_tuner as kt
+
+from tfplaybook._keras_tuner import SearchSpace, Trial, TrialStatus
 from tfplaybook.search._trial_files import FILE_NAME, read_trial_file, trial_folders
 
 
 class StudyTrial(Trial):
     """A KerasTuner trial with the id of the worker that runs or ran it."""
 
+    hyperparameters: kt.HyperParameters
     message: str | None
     tuner_id: str | None = None
 
@@ -21,6 +24,7 @@ class StudyTrial(Trial):
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over what `trial.json` holds; plain KerasTuner knows no worker."""
         super().set_state(state)
+        self.hyperparameters = SearchSpace.of(self.hyperparameters)
         self.tuner_id = state.get("tuner_id")
 
     def begin(self, tuner_id: str) -> None:

@@ -376,6 +376,8 @@ def _empty(directory: Path) -> None:
 
 
 def _check_directory(directory: str | os.PathLike[str], project_name: str) -> None:
+    if not isinstance(directory, str | os.PathLike):
+        raise ValueError(f"`directory` must be a path. Received: {directory!r}.")
     if "://" in os.fspath(directory):
         raise ValueError(
             f"`directory` must be a path of the local file system. Received: {directory!r}."

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import math
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +76,7 @@ class IsolationRecord:
         points: Place and objective of every completed trial on the axis.
         limit: The worst objective that is shown in full; None if all are.
         y_range: Best and worst objective inside the picture; None without one.
+        left_out: Ids of the trials whose value has no place on the axis, such as 0 on a log scale.
     """
 
     axis: UnitAxis
@@ -82,6 +85,11 @@ class IsolationRecord:
     points: tuple[tuple[float, float], ...]
     limit: float | None
     y_range: tuple[float, float] | None
+    left_out: tuple[str, ...] = ()
+
+    def is_shown(self, objective: float) -> bool:
+        """Whether an objective is within the range that is shown in full."""
+        return not is_beyond(objective, self.limit, self.objective)
 
     def finding(self) -> str:
         """Say which bucket is best, and by how much the next one is behind."""
@@ -107,19 +115,16 @@ def isolation_record(study: Study, name: str, *, buckets: int = BUCKETS) -> Isol
     """
     count = check_count("buckets", buckets, minimum=1)
     axis = unit_axis(study, name)
-    placed = [
-        (place, trial)
-        for trial in study.trials
-        if trial.status != "running" and name in trial.values
-        if (place := axis.place(trial.values[name])) is not None
-    ]
+    ended = [t for t in study.trials if t.status != "running" and name in t.values]
+    places = [(axis.place(trial.values[name]), trial) for trial in ended]
+    placed = [(place, trial) for place, trial in places if place is not None]
     values = list(dict.fromkeys(trial.values[name] for _, trial in placed))
     edges: list[tuple[float, float, tuple[Value, ...]]]
     if axis.scale == "categorical":
         edges = [(x, x, (v,)) for v in axis.categories if (x := axis.place(v)) is not None]
     elif _is_discrete(study.hyperparameter(name), values, len(placed)):
-        places = sorted((axis.place(value) or 0.0, value) for value in values)
-        edges = [(place, place, (value,)) for place, value in places]
+        singles = sorted((axis.place(value) or 0.0, value) for value in values)
+        edges = [(place, place, (value,)) for place, value in singles]
     else:
         ends = [i / count for i in range(count + 1)]
         edges = [
@@ -138,6 +143,7 @@ def isolation_record(study: Study, name: str, *, buckets: int = BUCKETS) -> Isol
         ),
         limit=limit,
         y_range=y_range,
+        left_out=tuple(trial.trial_id for place, trial in places if place is None),
     )
 
 
@@ -150,6 +156,8 @@ def plot_isolation(
     as each has as many trials (E4). A continuous hyperparameter is cut into buckets of equal width
     on the scale of its sampling; one with at most 12 values, and many trials at each, is not. Above
     every bucket stand its number of completed trials and, in red, of those without an objective.
+    Triangles at the bad end are completed trials too bad for the axis; the title counts them, and
+    the trials whose value has no place on the axis.
 
     Args:
         study: The study.
@@ -172,25 +180,23 @@ def draw_isolation(record: IsolationRecord, ax: "Axes") -> "Axes":
     label_axis(ax.xaxis, record.axis)
     ax.set_ylabel(shorten(record.objective.name, 30), fontsize=9)
 
-    def is_shown(value: float) -> bool:
-        return not is_beyond(value, record.limit, record.objective)
-
-    beyond = [
-        b.place
-        for b in record.buckets
-        if b.best is not None and b.place is not None and not is_shown(b.best)
-    ]
+    beyond = [x for x, y in record.points if not record.is_shown(y)]
     frame = ObjectiveAxis(*(record.y_range or (0.0, 0.0)), 1 + bool(beyond), record.objective)
     frame.apply(ax, shaded=False)
-    say(ax, record.finding())
+    say(
+        ax,
+        record.finding(),
+        _how_many(len(beyond), "worse than the axis shows"),
+        _how_many(len(record.left_out), "off this scale left out"),
+    )
     if record.y_range is None:
         say_nothing(ax, "no completed trial", has_x=True)
 
-    shown = [(x, y) for x, y in record.points if is_shown(y)]
+    shown = [(x, y) for x, y in record.points if record.is_shown(y)]
     if shown:
         xs, ys = zip(*shown, strict=True)
         ax.plot(xs, ys, ls="", marker="o", ms=3.5, mew=0, color=OTHER, alpha=0.6, label="completed")
-    drawn = [(b.best, b) for b in record.buckets if b.best is not None and is_shown(b.best)]
+    drawn = [(b.best, b) for b in record.buckets if b.best is not None and record.is_shown(b.best)]
     _, best = min(drawn, key=lambda pair: record.objective.cost(pair[0]), default=(None, None))
     half = _half_width(record)
     for height, bucket in drawn:
@@ -207,9 +213,10 @@ def draw_isolation(record: IsolationRecord, ax: "Axes") -> "Axes":
             ax.plot([bucket.place], [height], "*", ms=12, mec="white", mew=0.8, **style)
     if beyond:
         away = "^" if record.objective.direction == "min" else "v"
-        style = {"color": OTHER, "transform": ax.get_xaxis_transform()}
-        label = "best is worse than the axis shows"
-        ax.plot(beyond, [frame.row(0)] * len(beyond), away, ms=5, mew=0, label=label, **style)
+        style = {"color": OTHER, "transform": ax.get_xaxis_transform(), "clip_on": False}
+        label = "worse than the axis shows"
+        places = _beside_each_other(beyond, half)
+        ax.plot(places, [frame.row(0)] * len(places), away, ms=5, mew=0, label=label, **style)
     for bucket in record.buckets:
         _count(bucket, frame.row(frame.rows - 1), ax)
     return ax
@@ -234,6 +241,21 @@ def _count(bucket: IsolationBucket, height: float, ax: "Axes") -> None:
             fontsize=7.5,
             color=color,
         )
+
+
+def _how_many(trials: int, what: str) -> str:
+    return f"{trials} trial{'' if trials == 1 else 's'} {what}" if trials else ""
+
+
+def _beside_each_other(places: Sequence[float], half: float) -> list[float]:
+    """Move marks of the same place apart, by no more than `half` to either side."""
+    counts, seen = Counter(places), Counter[float]()
+    moved = []
+    for place in places:
+        step = half * min(0.25, 2 / counts[place])
+        moved.append(place + (seen[place] - (counts[place] - 1) / 2) * step)
+        seen[place] += 1
+    return moved
 
 
 def _half_width(record: IsolationRecord) -> float:

@@ -32,7 +32,9 @@ class Isolation {
       .sort((a, b) => model.ranks[a.best] - model.ranks[b.best]);
     for (const i of this.drawn()) {
       const cx = frame.x(trials[i].places[this.column], this.pad);
-      parts.push(draw("circle", { class: "faint", r: 2, cx, cy: frame.y(i) }));
+      parts.push(placeOf(i) === "inside"
+        ? draw("circle", { class: "faint", r: 2, cx, cy: frame.y(i) })
+        : draw("path", { class: "faint", d: SHAPES.beyond, transform: this.beyond(cx, frame.y(i)) }));
     }
     for (const bucket of found) {
       const [x0, x1] = this.ends(bucket);
@@ -51,7 +53,14 @@ class Isolation {
 
   drawn() {
     return trials.flatMap((trial, i) =>
-      (model.selected[i] && trial.places[this.column] !== null && placeOf(i) === "inside" ? [i] : []));
+      (model.selected[i] && trial.places[this.column] !== null
+        && ["inside", "beyond"].includes(placeOf(i)) ? [i] : []));
+  }
+
+  // The triangle points away from the good end.
+  beyond(x, y) {
+    const scale = model.direction === "max" ? "0.7 -0.7" : "0.7";
+    return `translate(${x.toFixed(1)} ${y.toFixed(1)}) scale(${scale})`;
   }
 
   ends({ low, high }) {
