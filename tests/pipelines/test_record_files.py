@@ -141,6 +141,7 @@ class TestTFRecordFiles:
         text = pipelines.describe(training(pipelines.TFRecordFiles(files, FEATURES)))
         assert "24 records of 4 files" in text
         assert "4 at a time, permuted per epoch" in text
+        assert "up to 24 read ahead" in text
         assert "buffer of 24 examples (about " in text
 
 
