@@ -16,9 +16,6 @@ _FRAME_BYTES = 16
 
 _BUFFER_BYTES = 256 * 2**10
 
-# More than a compressed file of no records has, and less than one of a record.
-_EMPTY_BYTES = 32
-
 # Reflected polynomial of CRC-32C, and the mask that the format adds.
 _CRC_POLYNOMIAL = 0x82F63B78
 _CRC_MASK = 0xA282EAD8
@@ -70,20 +67,14 @@ def count_records(path: str, compression: str) -> int:
 def _count_by_reading(path: str, compression: str) -> int:
     records = tf.data.TFRecordDataset(path, compression)
     try:
-        number = int(records.reduce(tf.constant(0, tf.int64), lambda count, _: count + 1))
+        return int(records.reduce(tf.constant(0, tf.int64), lambda count, _: count + 1))
     except tf.errors.DataLossError as error:
         number, _ = _readable_prefix(path, 0, compression)
+        reason = error.message.rpartition("}} ")[2]
         raise ValueError(
             f"Record {number:,} of {path!r} cannot be read with compression={compression!r}: "
-            f"{error.message}. State the `compression` that the file has, or write it again."
+            f"{reason}. State the `compression` that the file has, or write it again."
         ) from error
-    size = tf.io.gfile.stat(path).length
-    if number == 0 and size > _EMPTY_BYTES:
-        raise ValueError(
-            f"No record of {path!r}, of {size:,} bytes, can be read with "
-            f"compression={compression!r}. State the `compression` that the file has."
-        )
-    return number
 
 
 def readable_runs(path: str) -> tuple[list[Run], int]:

@@ -168,6 +168,20 @@ class TestCorruptFiles:
             training(pipelines.TFRecordFiles(one_file, FEATURES))
 
     @pytest.mark.parametrize(
+        ("written", "stated"), [("GZIP", "GZIP"), ("", "GZIP"), ("GZIP", "ZLIB")]
+    )
+    def test_a_compressed_file_that_cannot_be_read_is_named_at_once(
+        self, tmp_path, written, stated
+    ):
+        write(tmp_path, [8], written)
+        (path,) = tmp_path.iterdir()
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(
+            ValueError, match=rf"Record \d of '{path}' cannot be read with .*{stated}"
+        ):
+            training(pipelines.TFRecordFiles(path, FEATURES, compression=stated))
+
+    @pytest.mark.parametrize(
         ("place", "left"),
         [(_IN_DATA, [0, 1, 2, 3, 4, 6, 7]), (_IN_LENGTH, [0, 1, 2, 3, 4])],
     )
