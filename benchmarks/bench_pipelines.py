@@ -1,14 +1,16 @@
 """How fast `pipelines` feeds JPEGs beside its peers and the raw decode limit.
 
-Run `python benchmarks/bench_pipelines.py` (minutes) or `... --quick` (a minute).
+Run `python benchmarks/bench_pipelines.py` (minutes), `... --quick` (a minute), or in parts with
+`... --only crop --turns 5`.
 
 The images are random crops of scikit-learn's two sample photographs, encoded again, so that no two
 are alike and nothing is folded away. They are written as TFRecord, ArrayRecord and image files and
-read with a warm page cache. All methods take turns within one run; each turn takes as many images
-as the set has, and the first turn of each is not counted. Rates are of the median and of the
-fastest turn; ratios are the reference's smallest time over the method's. Processor time per image,
-of all threads, says the same where other programs disturb the clock. Peers that are not installed
-are left out.
+read with a warm page cache. All methods take turns within one run, in a new order in each round;
+each turn takes as many images as the set has, so it holds the end of one epoch and the start of the
+next, and the first round is not counted. The reference runs right before each method: a ratio is
+the median, over the rounds, of the reference's time over the method's next to it, with the interval
+that holds the true one in about 95 of 100 measurements. Processor time per image, of all threads,
+says the same where other programs disturb the clock. Peers that are not installed are left out.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import contextlib
 import importlib.util
 import io
 import os
-import statistics
+import random
 import tempfile
 import threading
 import time
@@ -29,6 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from _paired import Estimate, median
 from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_sample_images
@@ -45,6 +48,16 @@ FEATURES = {
     "label": tf.io.FixedLenFeature([], tf.int64),
 }
 AUTOTUNE = tf.data.AUTOTUNE
+
+# Smallest ratio of ours over each of these.
+GOALS = {
+    "raw decode limit": 0.92,
+    "tf.data decode and resize in memory": 0.95,
+    "naive tf.data": 1.0,
+    "TFDS": 1.0,
+    "Keras image_dataset_from_directory": 1.0,
+    "Grain": 1.4,
+}
 
 # Yields once when the time starts, and then the number of images that were timed.
 Turn = Callable[[], Iterator[int]]
@@ -124,13 +137,20 @@ def steady(batches: Iterable[Sequence[Any]], images: Images) -> Turn:
     return turn
 
 
-def raw_limit(images: Images) -> Turn:
-    """Decode in two threads with simplejpeg: no batches, no order, nothing else."""
+def raw_limit(images: Images, *, read: bool) -> Turn:
+    """Decode in a thread per core with simplejpeg: no batches, no order, nothing else.
+
+    Args:
+        images: What is decoded.
+        read: Whether each image is read from its file first, rather than held in memory.
+    """
     import simplejpeg
 
+    paths = sorted((images.folder / "images").glob("*/*.jpg"))
+
     def work(first: int) -> None:
-        for encoded in images.encoded[first :: os.cpu_count()]:
-            simplejpeg.decode_jpeg(encoded)
+        for number in range(first, images.count, os.cpu_count() or 1):
+            simplejpeg.decode_jpeg(paths[number].read_bytes() if read else images.encoded[number])
 
     def turn() -> Iterator[int]:
         yield 0
@@ -295,7 +315,8 @@ def groups(images: Images) -> dict[str, dict[str, Turn]]:
     streamed = {"cache_bytes": 0}
     crop: dict[str, Turn] = {}
     if has("simplejpeg"):
-        crop["raw decode limit"] = raw_limit(images)
+        crop["raw decode limit"] = raw_limit(images, read=False)
+        crop["raw limit, reading image files"] = raw_limit(images, read=True)
     crop["ours, TFRecord in memory"] = ours(images, records, our_crop)
     crop["ours, TFRecord streamed"] = ours(images, records, our_crop, **streamed)
     crop["ours, image files"] = ours(
@@ -332,62 +353,105 @@ def groups(images: Images) -> dict[str, dict[str, Turn]]:
     return {"random crop": crop, "resize": resized}
 
 
-def measure(
-    methods: dict[str, dict[str, Turn]], turns: int
-) -> dict[tuple[str, str], list[tuple[float, float]]]:
-    """Return (wall, processor) seconds per image of each method in each of `turns` turns."""
-    seconds: dict[tuple[str, str], list[tuple[float, float]]] = {}
+Sample = tuple[float, float]  # wall and processor seconds per image
+
+
+def time_turn(turn: Turn) -> Sample:
+    """Return the wall and processor seconds per image of one turn."""
+    timed = turn()
+    next(timed)
+    wall, processor = time.perf_counter(), time.process_time()
+    count = next(timed)
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    timed.close()
+    return wall / count, processor / count
+
+
+def measure(methods: dict[str, Turn], turns: int) -> dict[str, list[tuple[Sample, Sample]]]:
+    """Return per method the times (reference, its own) of each of `turns` rounds."""
+    reference, order = next(iter(methods)), random.Random(0)
+    pairs: dict[str, list[tuple[Sample, Sample]]] = {name: [] for name in methods}
     for number in range(turns + 1):
-        for group, members in methods.items():
-            for name, turn in members.items():
-                timed = turn()
-                next(timed)
-                wall, processor = time.perf_counter(), time.process_time()
-                count = next(timed)
-                wall, processor = time.perf_counter() - wall, time.process_time() - processor
-                if number:
-                    seconds.setdefault((group, name), []).append((wall / count, processor / count))
-                timed.close()
-    return seconds
+        for name in order.sample(list(methods), len(methods)):
+            pair = time_turn(methods[reference]), time_turn(methods[name])
+            if number:
+                pairs[name].append(pair)
+    return pairs
+
+
+def ratios(pairs: Sequence[tuple[Sample, Sample]], clock: int) -> list[float]:
+    """Return the reference's time over the method's in each round: 0 is wall, 1 processor."""
+    return [reference[clock] / own[clock] for reference, own in pairs]
+
+
+def readable(estimate: Estimate) -> str:
+    """Return a ratio with its interval."""
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def rates_table(pairs: dict[str, list[tuple[Sample, Sample]]], title: str) -> Table:
+    """Return the rates of a group and their ratios over its reference."""
+    table = Table("method", "median/s", "ratio", "cpu us", "cpu ratio", title=title)
+    for name, members in pairs.items():
+        wall, processor = np.median([own for _, own in members], axis=0)
+        table.add_row(
+            name,
+            f"{1 / wall:,.0f}",
+            readable(median(ratios(members, 0))),
+            f"{processor * 1e6:.0f}",
+            readable(median(ratios(members, 1))),
+        )
+    return table
+
+
+def goals_table(pairs: dict[str, list[tuple[Sample, Sample]]]) -> Table:
+    """Return the ratios of ours over the peers beside their goals."""
+    table = Table("ours", "over", "ratio", "goal", "verdict")
+    for own in filter(lambda name: name.startswith("ours"), pairs):
+        for other in filter(lambda name: name in GOALS, pairs):
+            rounds = zip(ratios(pairs[own], 0), ratios(pairs[other], 0), strict=True)
+            # The reference beside itself would only add noise.
+            is_reference = other == next(iter(pairs))
+            ratio = median([mine / (1.0 if is_reference else its) for mine, its in rounds])
+            goal = GOALS[other]
+            verdict = "met" if ratio.low >= goal else "missed" if ratio.high < goal else "open"
+            table.add_row(own, other, readable(ratio), f"{goal:.2f}", verdict)
+    return table
 
 
 def main() -> None:
-    """Print a table per group."""
+    """Print two tables per group: rates, and goals."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer images and turns")
-    quick = parser.parse_args().quick
-    count, turns = (1024, 3) if quick else (4096, 9)
+    parser.add_argument("--quick", action="store_true", help="fewer images and rounds")
+    parser.add_argument("--turns", type=int, help="rounds; 9 by default, 3 with --quick")
+    parser.add_argument(
+        "--only", default="", help="groups and methods whose name holds this, and their reference"
+    )
+    options = parser.parse_args()
+    count = 1024 if options.quick else 4096
+    turns = options.turns or (3 if options.quick else 9)
     console = Console()
-    with tempfile.TemporaryDirectory() as folder:
-        images = Images(Path(folder), count)
-        images.write()
-        methods = groups(images)
-        seconds = measure(methods, turns)
     for peer in ("simplejpeg", "grain", "tensorflow_datasets", "array_record"):
         if not has(peer):
             console.print(f"{peer} is not installed, and what needs it is left out.")
-    for group, members in methods.items():
-        reference = next(iter(members))
-        title = (
-            f"{group}: {count:,} JPEGs of {SIDE} x {SIDE}, {turns} interleaved turns; "
-            f"ratios over '{reference}'"
-        )
-        table = Table(
-            "method", "median/s", "fastest/s", "ratio", "cpu us", "cpu ratio", title=title
-        )
-        best_wall, best_processor = np.min(seconds[group, reference], axis=0)
-        for name in members:
-            wall, processor = np.min(seconds[group, name], axis=0)
-            median = statistics.median(own for own, _ in seconds[group, name])
-            table.add_row(
-                name,
-                f"{1 / median:,.0f}",
-                f"{1 / wall:,.0f}",
-                f"{best_wall / wall:.2f}",
-                f"{processor * 1e6:.0f}",
-                f"{best_processor / processor:.2f}",
+    with tempfile.TemporaryDirectory() as folder:
+        images = Images(Path(folder), count)
+        images.write()
+        for group, members in groups(images).items():
+            chosen = {
+                name: turn
+                for place, (name, turn) in enumerate(members.items())
+                if place == 0 or options.only in f"{group} {name}"
+            }
+            if len(chosen) == 1:
+                continue
+            pairs = measure(chosen, turns)
+            title = (
+                f"{group}: {count:,} JPEGs of {SIDE} x {SIDE}, {turns} interleaved rounds; "
+                f"ratios over '{next(iter(pairs))}'"
             )
-        console.print(table)
+            console.print(rates_table(pairs, title))
+            console.print(goals_table(pairs))
 
 
 if __name__ == "__main__":

@@ -29,8 +29,9 @@ class ImageFolders:
         channels: 1 for grey, 3 for colour.
         decode: Whether images are decoded: to uint8 of shape (height, width, channels), any size,
             which `map` brings to one. Otherwise `map` is given the file's bytes, a scalar string,
-            for `decode_and_random_crop`. Either way an image that cannot be decoded, such as one
-            that is cut off, is an error that names the file.
+            for `decode_and_random_crop`. Either way a file that is cut off, or that is no image, is
+            an error that names it. One that is damaged inside and ends as it should is decoded as
+            far as the decoder can, or is the decoder's own error, which does not name the file.
 
     Examples:
         >>> import os, tempfile
@@ -127,7 +128,11 @@ class ImageFolders:
 
 def _image_files(folder: str) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        files = [e for e in entries if e.name[0] != "." and e.name.lower().endswith(_SUFFIXES)]
+        files = [
+            e
+            for e in entries
+            if e.name[0] != "." and e.name.lower().endswith(_SUFFIXES) and e.is_file()
+        ]
     return sorted(files, key=lambda entry: entry.name)
 
 

@@ -1,5 +1,7 @@
 """Decode only the part of a JPEG that is kept."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from pipelines._checks import check_count
@@ -38,12 +40,13 @@ def decode_and_random_crop(
         >>> pipelines.decode_and_random_crop(encoded, (16, 16), seed=(0, 1)).shape.as_list()
         [16, 16, 3]
     """
-    height, width = _check_size(size)
-    shape = _shape_of(encoded)
-    with tf.control_dependencies([_check_fits(shape, height, width)]):
-        room = tf.identity(shape) - [height, width] + 1
-    place = tf.random.stateless_uniform([2], seed, maxval=tf.int32.max, dtype=tf.int32) % room
-    return _decode_crop(encoded, place, (height, width), channels)
+    extent = _check_size(size)
+
+    def window(shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        random = tf.random.stateless_uniform([2], seed, maxval=tf.int32.max, dtype=tf.int32)
+        return random % (_room(shape, extent) + 1), tf.constant(extent)
+
+    return tf.ensure_shape(_decode_window(encoded, window, channels), [*extent, channels])
 
 
 def decode_and_center_crop(
@@ -58,11 +61,12 @@ def decode_and_center_crop(
         >>> pipelines.decode_and_center_crop(encoded, (16, 16)).shape.as_list()
         [16, 16, 3]
     """
-    height, width = _check_size(size)
-    shape = _shape_of(encoded)
-    with tf.control_dependencies([_check_fits(shape, height, width)]):
-        place = (tf.identity(shape) - [height, width]) // 2
-    return _decode_crop(encoded, place, (height, width), channels)
+    extent = _check_size(size)
+
+    def window(shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _room(shape, extent) // 2, tf.constant(extent)
+
+    return tf.ensure_shape(_decode_window(encoded, window, channels), [*extent, channels])
 
 
 def decode_and_random_resized_crop(
@@ -92,17 +96,20 @@ def decode_and_random_resized_crop(
     Szegedy et al., "Going deeper with convolutions" (2014).
     """
     height, width = _check_size(size)
-    shape = _shape_of(encoded)
-    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.concat([shape, [channels]], axis=0),
-        bounding_boxes=tf.zeros([1, 0, 4]),
-        seed=seed,
-        area_range=area_fraction,
-        aspect_ratio_range=aspect_ratio,
-        max_attempts=10,
-        use_image_if_no_bounding_boxes=True,
-    )
-    crop = _decode_crop(encoded, begin[:2], tf.unstack(extent[:2]), channels)
+
+    def window(shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+            tf.concat([shape, [channels]], axis=0),
+            bounding_boxes=tf.zeros([1, 0, 4]),
+            seed=seed,
+            area_range=area_fraction,
+            aspect_ratio_range=aspect_ratio,
+            max_attempts=10,
+            use_image_if_no_bounding_boxes=True,
+        )
+        return begin[:2], extent[:2]
+
+    crop = _decode_window(encoded, window, channels)
     return tf.ensure_shape(tf.image.resize(crop, [height, width]), [height, width, channels])
 
 
@@ -117,42 +124,36 @@ def _check_size(size: tuple[int, int]) -> tuple[int, int]:
     )
 
 
-def _shape_of(encoded: tf.Tensor) -> tf.Tensor:
-    """Return height and width, int32 of shape (2,), from the header of a JPEG."""
-    return tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.io.extract_jpeg_shape(encoded)[:2],
-        lambda: tf.shape(tf.io.decode_image(encoded, expand_animations=False))[:2],
+def _room(shape: tf.Tensor, extent: tuple[int, int]) -> tf.Tensor:
+    """Return by how many pixels an image is larger than a crop, or fail if it is smaller."""
+    room = shape - tf.constant(extent)
+    text = tf.strings.format(
+        "The image, of height and width {}, must be at least as large as the crop, "
+        f"[{extent[0]} {extent[1]}].",
+        shape,
     )
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(room >= 0), [text])]):
+        return tf.identity(room)
 
 
-def _check_fits(shape: tf.Tensor, height: int, width: int) -> tf.Operation:
-    return tf.debugging.Assert(
-        tf.reduce_all(shape >= [height, width]),
-        [
-            tf.strings.format(
-                "The image, of height and width {}, must be at least as large as the crop, "
-                f"[{height} {width}].",
-                shape,
-            )
-        ],
-    )
-
-
-def _decode_crop(
+def _decode_window(
     encoded: tf.Tensor,
-    place: tf.Tensor,
-    extent: tuple[int, int] | list[tf.Tensor],
+    window: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
     channels: int,
 ) -> tf.Tensor:
+    """Decode the part of an image that `window` chooses: its corner and extent, given its shape.
+
+    Shapes are height and width, int32 of shape (2,).
+    """
+
     def of_jpeg() -> tf.Tensor:
-        window = tf.concat([place, tf.stack(extent)], axis=0)
-        return tf.image.decode_and_crop_jpeg(encoded, window, channels)
+        begin, extent = window(tf.io.extract_jpeg_shape(encoded)[:2])
+        return tf.image.decode_and_crop_jpeg(encoded, tf.concat([begin, extent], 0), channels)
 
     def of_other() -> tf.Tensor:
         image = tf.io.decode_image(encoded, channels, expand_animations=False)
-        return tf.slice(image, tf.concat([place, [0]], axis=0), [*extent, channels])
+        begin, extent = window(tf.shape(image)[:2])
+        return tf.slice(image, tf.concat([begin, [0]], 0), tf.concat([extent, [channels]], 0))
 
-    crop = tf.cond(tf.io.is_jpeg(encoded), of_jpeg, of_other)
-    static = [side if isinstance(side, int) else None for side in extent]
-    return tf.ensure_shape(crop, [*static, channels])
+    # One condition around everything: each costs the time of some ten small operations.
+    return tf.cond(tf.io.is_jpeg(encoded), of_jpeg, of_other)

@@ -45,8 +45,7 @@ def count_records(path: str, compression: str) -> int:
         ValueError: If the file ends within a record, or a header is corrupt.
     """
     if compression or not os.path.isfile(path):  # such as gs://
-        number, _ = _readable_prefix(path, 0, compression)
-        return number
+        return _count_by_reading(path, compression)
     number = byte = 0
     size = os.path.getsize(path)
     if size == 0:
@@ -63,6 +62,19 @@ def count_records(path: str, compression: str) -> int:
                 )
             number, byte = number + 1, end
     return number
+
+
+def _count_by_reading(path: str, compression: str) -> int:
+    records = tf.data.TFRecordDataset(path, compression)
+    try:
+        return int(records.reduce(tf.constant(0, tf.int64), lambda count, _: count + 1))
+    except tf.errors.DataLossError as error:
+        number, _ = _readable_prefix(path, 0, compression)
+        reason = error.message.rpartition("}} ")[2]
+        raise ValueError(
+            f"Record {number:,} of {path!r} cannot be read with compression={compression!r}: "
+            f"{reason}. State the `compression` that the file has, or write it again."
+        ) from error
 
 
 def readable_runs(path: str) -> tuple[list[Run], int]:

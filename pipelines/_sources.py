@@ -189,7 +189,13 @@ def array_source(arrays: Any) -> IndexedSource:
     """Return the source of examples held in memory as arrays of shape (num_examples, ...)."""
     # On an accelerator machine the arrays stay with the input pipeline, on the host.
     with tf.device("CPU:0"):
-        tensors = tf.nest.map_structure(_as_tensor, arrays)
+        try:
+            tensors = tf.nest.map_structure(_as_tensor, arrays)
+        except TypeError as error:  # tf.nest sorts the names
+            raise ValueError(
+                "The names in a dictionary of `source` must all be strings. Received an object of "
+                f"type {type(arrays).__name__} with names of different types: {error}."
+            ) from error
     leaves = tf.nest.flatten(tensors)
     if not leaves:
         raise ValueError("`source` must hold at least one array. Received an empty structure.")
@@ -200,6 +206,13 @@ def array_source(arrays: Any) -> IndexedSource:
             "The arrays of `source` must have the same leading dimension, the number of "
             f"examples. Received the shapes {shapes}."
         )
+    for leaf in leaves:
+        if 0 in leaf.shape[1:]:
+            # `Dataset.unbatch` divides by the size of an example, which ends the process.
+            raise ValueError(
+                "Every array of `source` must hold something for each example. Received one of "
+                f"shape {tuple(leaf.shape)}, whose examples have no elements: leave it out."
+            )
     num_examples = lengths.pop()
     return IndexedSource(
         num_examples=num_examples,
@@ -258,6 +271,18 @@ def _as_tensor(array: Any) -> tf.Tensor:
             "Every component of `source` must be an array whose first dimension counts the "
             f"examples. Received an object of type {type(array).__name__}: {array!r:.60}. "
             "Convert it with np.asarray(...)."
+        )
+    if isinstance(array, tf.RaggedTensor | tf.SparseTensor):
+        raise ValueError(
+            f"Every component of `source` must be a dense array. Received a {type(array).__name__} "
+            f"of shape {tuple(array.shape)}: convert it with `to_tensor()` or `tf.sparse.to_dense`."
+        )
+    if np.ma.is_masked(array):
+        raise ValueError(
+            f"An array of `source`, of shape {tuple(array.shape)}, masks "
+            f"{np.ma.count_masked(array)} values, and a tensor has no mask. Fill them in with "
+            "`array.filled(value)`, and pass the mask as a component of its own or as "
+            "`sample_weight`."
         )
     if array.dtype == object and len({np.shape(example) for example in array}) > 1:
         raise ValueError(

@@ -127,6 +127,12 @@ def _partial(tfds: Any, keep: Sequence[str] | None, decoders: Any) -> Any:
 
 
 def _builder_of_name(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
+    if os.path.isabs(name) or name.startswith((".", "~")) or set("*?[") & set(name):
+        raise ValueError(
+            "A text as `source` is the name of a TFDS data set, such as 'mnist'. Received "
+            f"{name!r}, which looks like a path: pass `TFRecordFiles`, `ArrayRecordFiles` or "
+            "`ImageFolders`."
+        )
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:

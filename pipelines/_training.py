@@ -203,8 +203,8 @@ def training_pipeline(
     With `shuffle` these are others in every epoch (in a stream, as far as its buffer reaches);
     without, always the same.
 
-    Memory is bounded by the shuffle buffer (`describe` says how much it holds of a set of files),
-    by the batches under way, and by `cache_bytes`.
+    Memory is bounded by the shuffle buffer and the records read ahead of it (`describe` says how
+    much they hold of a set of files), by the batches under way, and by `cache_bytes`.
 
     Args:
         source: One of

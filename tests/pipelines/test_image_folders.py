@@ -26,6 +26,7 @@ def folder(tmp_path):
             (tmp_path / name / f"{number}.{suffix}").write_bytes(data.numpy())
     (tmp_path / "cat" / "notes.txt").write_text("no image")
     (tmp_path / "cat" / ".hidden.jpg").write_text("no image")
+    (tmp_path / "cat" / "folder.jpg").mkdir()
     return tmp_path
 
 

@@ -141,6 +141,7 @@ class TestTFRecordFiles:
         text = pipelines.describe(training(pipelines.TFRecordFiles(files, FEATURES)))
         assert "24 records of 4 files" in text
         assert "4 at a time, permuted per epoch" in text
+        assert "up to 24 read ahead" in text
         assert "buffer of 24 examples (about " in text
 
 
@@ -165,6 +166,20 @@ class TestCorruptFiles:
         one_file.write_bytes(one_file.read_bytes()[:-3])
         with pytest.raises(ValueError, match=rf"Record 7 of '{one_file}'.*cut off"):
             training(pipelines.TFRecordFiles(one_file, FEATURES))
+
+    @pytest.mark.parametrize(
+        ("written", "stated"), [("GZIP", "GZIP"), ("", "GZIP"), ("GZIP", "ZLIB")]
+    )
+    def test_a_compressed_file_that_cannot_be_read_is_named_at_once(
+        self, tmp_path, written, stated
+    ):
+        write(tmp_path, [8], written)
+        (path,) = tmp_path.iterdir()
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(
+            ValueError, match=rf"Record \d of '{path}' cannot be read with .*{stated}"
+        ):
+            training(pipelines.TFRecordFiles(path, FEATURES, compression=stated))
 
     @pytest.mark.parametrize(
         ("place", "left"),

@@ -303,6 +303,7 @@ class TestSources:
         [
             ((np.ones((3, 2)), np.ones(4)), {}, r"same leading dimension.*\(3, 2\).*\(4,\)"),
             ((np.ones((0, 2)), np.ones(0)), {}, "`source` is empty"),
+            ((np.ones((3, 2)), np.ones((3, 0))), {}, r"shape \(3, 0\), whose examples have no"),
             ((), {}, "at least one array"),
             (lambda: (np.ones(3),), {}, "function, which returned a tuple"),
             ((np.ones((3, 2)), np.ones(3)), {"batch_size": 4}, "at most the number of examples, 3"),
@@ -317,6 +318,14 @@ class TestSources:
                 {},
                 r"different shapes, such as \(2,\) and \(3,\).*pad or resize",
             ),
+            (
+                (np.ma.masked_array(np.ones(3), mask=[0, 1, 0]), np.ones(3)),
+                {},
+                r"masks 1 values.*`array.filled",
+            ),
+            ((tf.ragged.constant([[1], [2, 3]]),), {}, r"a RaggedTensor.*`to_tensor\(\)`"),
+            ({"x": np.ones(3), 1: np.ones(3)}, {}, "names of different types"),
+            ("data/*.tfrecord", {}, "looks like a path: pass `TFRecordFiles`"),
             (np.ones((3, 2)), {}, "`source` must be a tuple of arrays.*ndarray"),
             ([np.ones(3), np.ones(3)], {}, "`source` must be a tuple of arrays.*list"),
             ({"x": np.ones(3)}, {"keep": ["image"]}, r"\['image'\]. It has \['x'\]"),
