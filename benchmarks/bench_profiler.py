@@ -1,9 +1,10 @@
 """How often `pipelines.profile` is right, on random pipelines whose truth is found by ablation.
 
-    python benchmarks/bench_profiler.py              # 100 held-out pipelines, half an hour
-    python benchmarks/bench_profiler.py --quick      # 6 pipelines, two minutes
+    python benchmarks/bench_profiler.py              # 100 held-out pipelines, 20 minutes
+    python benchmarks/bench_profiler.py --quick      # 6 pipelines, a minute
     python benchmarks/bench_profiler.py --tuning     # other seeds, on which changes may be judged
     python benchmarks/bench_profiler.py --save profiler.jsonl --minutes 3    # a part of it
+    python benchmarks/bench_profiler.py --write docs/how-to/profiling-accuracy.md
 
 With `--save` the results are kept in a file, and the next run goes on where the last one ended; so
 a machine that is quiet for minutes only can be used again and again.
@@ -14,7 +15,8 @@ count as right too, since two of them can share a thread, the pool or the cores.
 absence makes faster by 10% has no single bottleneck and is counted apart.
 
 The error of the rate is that of the model's prediction; that of the gain is of the best remedy's
-prediction over what it brings when it is applied, in turns with the pipeline as it was. What
+prediction over what it brings when it is applied, in turns with the pipeline as it was. A
+pipeline is judged again, at most twice, while other programs use more than 8% of the cores. What
 profiling costs is measured by `bench_profiler_cost.py`.
 """
 
@@ -32,13 +34,33 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from planted_pipelines import draw
 
 from pipelines import _optimize
-from pipelines._measurement import make_dataset
+from pipelines._measurement import busy_seconds, count_cores, make_dataset
 from pipelines._profile import profile_dataset
 
 _HELD_OUT, _TUNING = 1_000_000, 0
 _ALIKE = 0.9
 _FASTER = 1.1
 _TURNS = 2
+_SECONDS = 0.8
+_TRIES = 3
+_QUIET = 0.08
+
+_PAGE = """# How often the profiler is right
+
+`python benchmarks/bench_profiler.py --write docs/how-to/profiling-accuracy.md` wrote this page, on
+a machine with {cores} cores. It made {count} random pipelines, on which no change of the profiler
+was judged. The true bottleneck is the work whose absence makes the pipeline fastest; one within 10%
+of that counts as right too, and a pipeline that no absence makes faster by 10% has no single
+bottleneck. The gain of a remedy is measured by applying the one that the profile thinks best.
+
+| | found | goal |
+|---|--:|---|
+{rows}
+
+The pipelines wait and multiply matrices; real ones may be harder. Two cases are known to be:
+datasets of an `interleave` that are slow to open and end together, so that they are opened in
+bursts; and short Python functions, which keep Python's lock for a part of their time.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +78,7 @@ class Result:
         remedy: The remedy that it thinks best; empty without one, or where it cannot be applied.
         predicted_gain: What the remedy brings, as predicted.
         gain: What it brings, as measured.
+        others_use: Share of the cores that other programs kept busy meanwhile.
     """
 
     seed: int
@@ -68,6 +91,7 @@ class Result:
     remedy: str
     predicted_gain: float
     gain: float
+    others_use: float
 
     @property
     def rate_error(self) -> float:
@@ -80,8 +104,17 @@ class Result:
         return abs(self.predicted_gain - self.gain) / self.gain
 
 
+def judge_quietly(seed: int, seconds: float) -> Result:
+    """Judge, and again while other programs are busy; return the least disturbed result."""
+    tries: list[Result] = []
+    while len(tries) < _TRIES and (not tries or tries[-1].others_use > _QUIET):
+        tries.append(judge(seed, seconds))
+    return min(tries, key=lambda result: result.others_use)
+
+
 def judge(seed: int, seconds: float) -> Result:
     """Compare the profile of a random pipeline with its truth."""
+    busy, own, start = busy_seconds(), time.process_time(), time.perf_counter()
     spec = draw(seed)
     dataset, sites = make_dataset(spec.build)
     found = profile_dataset(dataset, sites, seconds=seconds)
@@ -104,6 +137,9 @@ def judge(seed: int, seconds: float) -> Result:
     ]
     truth = [f"work_{n}" for n, each in enumerate(without) if each >= _ALIKE * max(without)]
     named = found.bottleneck and found.bottleneck.stage
+    others = 0.0
+    if busy is not None:
+        others = (busy_seconds() - busy - (time.process_time() - own)) / count_cores()
     # A stage of nested datasets is named by the interleave that reads them.
     label = "" if not named else named.name if named.link is None else named.link.label
     return Result(
@@ -117,6 +153,7 @@ def judge(seed: int, seconds: float) -> Result:
         remedy=remedy,
         predicted_gain=found.predicted_gain,
         gain=gain,
+        others_use=max(0.0, others / (time.perf_counter() - start)),
     )
 
 
@@ -132,7 +169,7 @@ def measure(seeds: Sequence[int], seconds: float, saved: Path | None) -> Iterato
     for seed in seeds:
         if seed in known:
             continue
-        result = judge(seed, seconds)
+        result = judge_quietly(seed, seconds)
         print(result, flush=True)
         if saved is not None:
             with saved.open("a") as file:
@@ -157,6 +194,7 @@ def summary(results: Sequence[Result]) -> list[tuple[str, str, str]]:
         ("error of the predicted gain, median", _quantile(gains, 0.5), "at most 15%"),
         ("error of the predicted gain, 90% of the pipelines", _quantile(gains, 0.9), ""),
         ("remedies that were applied", f"{len(gains)}", ""),
+        ("disturbed by other programs", f"{sum(r.others_use > _QUIET for r in results)}", ""),
     ]
 
 
@@ -165,26 +203,38 @@ def _quantile(values: Sequence[float], level: float) -> str:
     return f"{ordered[round(level * (len(ordered) - 1))]:.0%}" if ordered else "-"
 
 
+def write_page(path: Path, results: Sequence[Result]) -> None:
+    """Write the summary as a page of the documentation."""
+    rows = [f"| {what} | {found} | {goal} |" for what, found, goal in summary(results)]
+    path.write_text(
+        _PAGE.format(count=len(results), cores=count_cores(), rows="\n".join(rows)),
+        encoding="utf-8",
+    )
+
+
 def main() -> None:
     """Run the benchmark, or a part of it, and print what is known so far."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="6 pipelines, short measurements")
+    parser.add_argument("--quick", action="store_true", help="6 pipelines")
     parser.add_argument("--tuning", action="store_true", help="seeds that changes are judged on")
     parser.add_argument("--pipelines", type=int, help="how many; default 100, quick 6")
     parser.add_argument("--save", type=Path, metavar="FILE", help="keep results, and go on from it")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin none after that")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="also write a Markdown page")
     options = parser.parse_args()
     count = options.pipelines or (6 if options.quick else 100)
     first = _TUNING if options.tuning else _HELD_OUT
     results = []
     start = time.monotonic()
-    for result in measure(range(first, first + count), 0.7 if options.quick else 1.0, options.save):
+    for result in measure(range(first, first + count), _SECONDS, options.save):
         results.append(result)
         if time.monotonic() - start > 60.0 * options.minutes:
             break
     print(f"\n{len(results)} of {count} {'tuning' if options.tuning else 'held-out'} pipelines")
     for what, found, goal in summary(results):
         print(f"{what:<50} {found:>16}   {goal and f'goal: {goal}'}")
+    if options.write:
+        write_page(options.write, results)
 
 
 if __name__ == "__main__":
