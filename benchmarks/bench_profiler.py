@@ -157,8 +157,11 @@ def judge(seed: int, seconds: float) -> Result:
     )
 
 
-def measure(seeds: Sequence[int], seconds: float, saved: Path | None) -> Iterator[Result]:
-    """Yield the results of all seeds, first those that are in `saved`; the others are added."""
+def measure(
+    seeds: Sequence[int], seconds: float, saved: Path | None, minutes: float
+) -> Iterator[Result]:
+    """Yield the results that are in `saved`, and those of other seeds while there is time."""
+    start = time.monotonic()
     known: set[int] = set()
     if saved is not None and saved.exists():
         for line in saved.read_text().splitlines():
@@ -169,6 +172,8 @@ def measure(seeds: Sequence[int], seconds: float, saved: Path | None) -> Iterato
     for seed in seeds:
         if seed in known:
             continue
+        if time.monotonic() - start >= 60.0 * minutes:
+            return
         result = judge_quietly(seed, seconds)
         print(result, flush=True)
         if saved is not None:
@@ -219,17 +224,15 @@ def main() -> None:
     parser.add_argument("--tuning", action="store_true", help="seeds that changes are judged on")
     parser.add_argument("--pipelines", type=int, help="how many; default 100, quick 6")
     parser.add_argument("--save", type=Path, metavar="FILE", help="keep results, and go on from it")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin none after that")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="begin none after so many"
+    )
     parser.add_argument("--write", type=Path, metavar="PAGE", help="also write a Markdown page")
     options = parser.parse_args()
     count = options.pipelines or (6 if options.quick else 100)
     first = _TUNING if options.tuning else _HELD_OUT
-    results = []
-    start = time.monotonic()
-    for result in measure(range(first, first + count), _SECONDS, options.save):
-        results.append(result)
-        if time.monotonic() - start > 60.0 * options.minutes:
-            break
+    seeds = range(first, first + count)
+    results = list(measure(seeds, _SECONDS, options.save, options.minutes))
     print(f"\n{len(results)} of {count} {'tuning' if options.tuning else 'held-out'} pipelines")
     for what, found, goal in summary(results):
         print(f"{what:<50} {found:>16}   {goal and f'goal: {goal}'}")
