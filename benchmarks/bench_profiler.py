@@ -16,7 +16,7 @@ absence makes faster by 10% has no single bottleneck and is counted apart.
 
 The error of the rate is that of the model's prediction; that of the gain is of the best remedy's
 prediction over what it brings when it is applied, in turns with the pipeline as it was. A
-pipeline is judged again, at most twice, while other programs use more than 8% of the cores. What
+pipeline during which other programs use more than 8% of the cores is judged again later. What
 profiling costs is measured by `bench_profiler_cost.py`.
 """
 
@@ -26,7 +26,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -104,14 +104,6 @@ class Result:
         return abs(self.predicted_gain - self.gain) / self.gain
 
 
-def judge_quietly(seed: int, seconds: float) -> Result:
-    """Judge, and again while other programs are busy; return the least disturbed result."""
-    tries: list[Result] = []
-    while len(tries) < _TRIES and (not tries or tries[-1].others_use > _QUIET):
-        tries.append(judge(seed, seconds))
-    return min(tries, key=lambda result: result.others_use)
-
-
 def judge(seed: int, seconds: float) -> Result:
     """Compare the profile of a random pipeline with its truth."""
     busy, own, start = busy_seconds(), time.process_time(), time.perf_counter()
@@ -157,29 +149,36 @@ def judge(seed: int, seconds: float) -> Result:
     )
 
 
-def measure(
-    seeds: Sequence[int], seconds: float, saved: Path | None, minutes: float
-) -> Iterator[Result]:
-    """Yield the results that are in `saved`, and those of other seeds while there is time."""
+def measure(seeds: Sequence[int], saved: Path | None, minutes: float) -> list[Result]:
+    """Return the results in `saved`, and those of other seeds as far as there is time.
+
+    A pipeline that other programs have disturbed is judged again after all others.
+    """
     start = time.monotonic()
-    known: set[int] = set()
+    found: dict[int, Result] = {}
     if saved is not None and saved.exists():
         for line in saved.read_text().splitlines():
-            result = Result(**json.loads(line))
-            if result.seed in seeds:
-                known.add(result.seed)
-                yield result
-    for seed in seeds:
-        if seed in known:
-            continue
-        if time.monotonic() - start >= 60.0 * minutes:
-            return
-        result = judge_quietly(seed, seconds)
-        print(result, flush=True)
-        if saved is not None:
-            with saved.open("a") as file:
-                file.write(json.dumps(dataclasses.asdict(result)) + "\n")
-        yield result
+            _keep(Result(**json.loads(line)), found)
+    for _ in range(_TRIES):
+        for seed in seeds:
+            if seed in found and found[seed].others_use <= _QUIET:
+                continue
+            if time.monotonic() - start >= 60.0 * minutes:
+                break
+            result = judge(seed, _SECONDS)
+            print(result, flush=True)
+            _keep(result, found)
+            if saved is not None:
+                with saved.open("a") as file:
+                    file.write(json.dumps(dataclasses.asdict(result)) + "\n")
+    return [found[seed] for seed in seeds if seed in found]
+
+
+def _keep(result: Result, found: dict[int, Result]) -> None:
+    """Keep the result of a pipeline that is least disturbed."""
+    before = found.get(result.seed)
+    if before is None or result.others_use < before.others_use:
+        found[result.seed] = result
 
 
 def summary(results: Sequence[Result]) -> list[tuple[str, str, str]]:
@@ -232,7 +231,7 @@ def main() -> None:
     count = options.pipelines or (6 if options.quick else 100)
     first = _TUNING if options.tuning else _HELD_OUT
     seeds = range(first, first + count)
-    results = list(measure(seeds, _SECONDS, options.save, options.minutes))
+    results = measure(seeds, options.save, options.minutes)
     print(f"\n{len(results)} of {count} {'tuning' if options.tuning else 'held-out'} pipelines")
     for what, found, goal in summary(results):
         print(f"{what:<50} {found:>16}   {goal and f'goal: {goal}'}")
