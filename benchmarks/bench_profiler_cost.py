@@ -7,10 +7,10 @@ cores, so that whatever the reading takes is missing. `InputMonitor` is put into
 seconds, its first trace included, which it takes however short the training is.
 
 Each turn runs without, with, and without; the loss is that of the rate with over the mean of the
-two without, and the A/A control is that of one of these two over the other. Once in elements
-per second, and once per second of processor time, which other programs disturb less. Medians over
-the turns come with their 95% interval; the goal of 2% is met or missed where the whole interval is, and
-otherwise open: take more turns.
+two without, and the A/A control is that of one of these two over the other. Rates are per second,
+and per second of processor time, which other programs disturb less. Medians over the turns come
+with their 95% interval; the goal of 2% is met or missed where the whole interval is, and otherwise
+open: take more turns.
 """
 
 import argparse
@@ -32,7 +32,6 @@ _GOAL = 0.02
 _SIDE = 60
 # Two steps compile and fill buffers; the first trace begins after them.
 _WARM_STEPS = 2
-
 
 Rates = dict[str, float]  # elements per second by each clock
 
