@@ -1,15 +1,18 @@
 """What limits the rate of a pipeline, from the work of its stages; arithmetic without tf.data.
 
 Stages without a parallelism of their own run one after the other in the thread that asks them for
-an element; a parallel stage, and a prefetch, ask for their input from a thread of their own. So the
-rate, in elements of the whole pipeline per second, is at most
+an element; a parallel stage, and a prefetch, ask for their input from a thread of their own. A
+parallel stage begins a call by asking for its input, so that the wait for the stages before it in
+that thread takes up one of the calls that may be under way. So the rate, in elements of the whole
+pipeline per second, is at most
 
     workers / (seconds of the stages of a thread)           for every thread,
-    parallelism / (seconds of the calls)                    for every parallel stage,
+    parallelism / (seconds of the calls and their input)    for every parallel stage,
     threads of the pool / (seconds of the calls of all)     for the pool that runs functions,
     cores / (seconds of processor time)                     for the machine,
 
-all seconds per element of the whole pipeline. The smallest bound is the bottleneck.
+all seconds per element of the whole pipeline. The smallest bound limits the pipeline, and its
+bottleneck is the stage without which the smallest bound would be the highest.
 """
 
 import dataclasses
@@ -27,6 +30,8 @@ CONSUMER = "consumer"
 # changes nothing.
 _TIE = 1.15
 _WAITING = 1.5
+# Of stages whose absence helps nearly as much, the one with the most work is named.
+_ALIKE = 0.95
 _HARDNESS = {PROCESSOR: 0, POOL: 1, PARALLELISM: 2, SERIAL_STAGE: 3, CONSUMER: 4}
 
 
@@ -39,6 +44,8 @@ class Work:
         seconds: Time in the stage itself, summed over its threads.
         thread: Number of the thread that it runs in, if it is not parallel.
         parallelism: Calls at once; None if it runs in `thread`.
+        reads: Number of the thread in which a parallel stage asks for its input.
+        tuned: Whether tf.data chooses the parallelism.
         in_pool: Whether its function runs in the pool.
         consumer: Whether it is the work of the program that asks for elements.
     """
@@ -47,6 +54,8 @@ class Work:
     seconds: float
     thread: int
     parallelism: float | None = None
+    reads: int | None = None
+    tuned: bool = False
     in_pool: bool = False
     consumer: bool = False
 
@@ -74,18 +83,24 @@ class Limit:
     Args:
         kind: One of the names above.
         rate: Elements of the whole pipeline per second.
-        stage: Number of the stage with the most work under this bound.
+        stages: Numbers of the stages whose work it bounds, the bottleneck first if this is the
+            first limit, and otherwise those with more work first.
     """
 
     kind: str
     rate: float
-    stage: int
+    stages: tuple[int, ...]
+
+    @property
+    def stage(self) -> int:
+        """The first of the stages."""
+        return self.stages[0]
 
 
 def find_limits(
     works: Sequence[Work], machine: Machine, *, processor_seconds: float
 ) -> list[Limit]:
-    """Return all bounds, the bottleneck first.
+    """Return all bounds, the one to lift first.
 
     Args:
         works: The work of all stages.
@@ -98,42 +113,57 @@ def find_limits(
         ...     works, Machine(cores=2, pool=2), processor_seconds=0.001)]
         [('serial stage', 100), ('serial stage', 250), ('CPU saturated', 2000)]
     """
-    bounds = []
-    threads: dict[int, list[Work]] = defaultdict(list)
-    for work in works:
-        if work.parallelism is None:
-            threads[work.thread].append(work)
-        else:
-            bounds.append(_bound(_kind(work.parallelism), work.parallelism, [work]))
-    for number, together in threads.items():
-        workers = machine.workers.get(number, 1.0)
-        bound = _bound(_kind(workers), workers, together)
-        consumer = next((w for w in together if w.consumer), None)
-        if consumer is not None and consumer.stage == bound.stage:
-            bound = dataclasses.replace(bound, kind=CONSUMER)
-        bounds.append(bound)
-    pooled = [work for work in works if work.in_pool]
-    if pooled:
-        bounds.append(_bound(POOL, machine.pool, pooled))
-    if processor_seconds > 0 and works:
-        # A stage that takes longer than all the processor time is one that waits.
-        computing = [work for work in works if work.seconds <= processor_seconds] or works
-        own = [work for work in computing if not work.consumer]
-        largest = max(own or works, key=lambda work: work.seconds)
-        bounds.append(Limit(PROCESSOR, machine.cores / processor_seconds, largest.stage))
-    bounds.sort(key=lambda bound: bound.rate)
+    bounds = sorted(_bounds(works, machine, processor_seconds), key=lambda bound: bound.rate)
     if not bounds:
         return []
-    tied = [bound for bound in bounds if bound.rate <= _TIE * bounds[0].rate]
+    stage = _most_missed(works, machine, processor_seconds)
+    # A bound on other stages does not matter, unless nothing is gained without any stage.
+    about = [bound for bound in bounds if stage in bound.stages] or bounds
+    tied = [bound for bound in about if bound.rate <= _TIE * bounds[0].rate] or bounds[:1]
     # What takes longer than all the processor time cannot be kept busy by it.
     seconds = {work.stage: work.seconds for work in works}
     waiting = [
         bound
         for bound in tied
-        if bound.kind != PROCESSOR and seconds[bound.stage] > _WAITING * processor_seconds
+        if bound.kind != PROCESSOR and seconds[stage] > _WAITING * processor_seconds
     ]
     first = min(waiting or tied, key=lambda bound: _HARDNESS[bound.kind])
-    return [first, *(bound for bound in bounds if bound is not first)]
+    others = [bound for bound in bounds if bound is not first]
+    if stage in first.stages:
+        rest = tuple(number for number in first.stages if number != stage)
+        first = dataclasses.replace(first, stages=(stage, *rest))
+    return [first, *others]
+
+
+def find_rate(works: Sequence[Work], machine: Machine, *, processor_seconds: float) -> float:
+    """Return the smallest bound."""
+    return min(bound.rate for bound in _bounds(works, machine, processor_seconds))
+
+
+def _bounds(works: Sequence[Work], machine: Machine, processor_seconds: float) -> list[Limit]:
+    bounds = []
+    threads: dict[int, list[Work]] = defaultdict(list)
+    for work in works:
+        if work.parallelism is None:
+            threads[work.thread].append(work)
+    for work in works:
+        if work.parallelism is not None:
+            together = [work, *(threads.get(work.reads, []) if work.reads is not None else [])]
+            bounds.append(_bound(_kind(work.parallelism), work.parallelism, together))
+    for number, together in threads.items():
+        workers = machine.workers.get(number, 1.0)
+        bound = _bound(_kind(workers), workers, together)
+        if any(work.consumer and work.stage == bound.stage for work in together):
+            bound = dataclasses.replace(bound, kind=CONSUMER)
+        bounds.append(bound)
+    pooled = [work for work in works if work.in_pool]
+    if pooled:
+        bounds.append(_bound(POOL, machine.pool, pooled))
+    computing = _computing(works, processor_seconds)
+    if processor_seconds > 0 and computing:
+        largest_first = _bound(PROCESSOR, machine.cores, computing)
+        bounds.append(dataclasses.replace(largest_first, rate=machine.cores / processor_seconds))
+    return bounds
 
 
 def _kind(workers: float) -> str:
@@ -142,5 +172,27 @@ def _kind(workers: float) -> str:
 
 def _bound(kind: str, workers: float, works: Sequence[Work]) -> Limit:
     seconds = sum(work.seconds for work in works)
-    largest = max(works, key=lambda work: work.seconds)
-    return Limit(kind, workers / max(seconds, 1e-12), largest.stage)
+    ordered = sorted(works, key=lambda work: -work.seconds)
+    return Limit(kind, workers / max(seconds, 1e-12), tuple(work.stage for work in ordered))
+
+
+def _computing(works: Sequence[Work], processor_seconds: float) -> Sequence[Work]:
+    """Return the works that may have used the processor."""
+    # A stage that takes longer than all the processor time is one that waits.
+    able = [work for work in works if work.seconds <= processor_seconds] or works
+    return [work for work in able if not work.consumer] or works
+
+
+def _most_missed(works: Sequence[Work], machine: Machine, processor_seconds: float) -> int:
+    """Return the number of the stage without which the smallest bound would be the highest."""
+    computing = _computing(works, processor_seconds)
+    computed = sum(work.seconds for work in computing)
+    rates = []
+    for number, work in enumerate(works):
+        without = [*works[:number], dataclasses.replace(work, seconds=0.0), *works[number + 1 :]]
+        # The processor time of all is shared out by the time that they take.
+        share = work.seconds / computed if work in computing and computed else 0.0
+        left = processor_seconds * (1.0 - share)
+        rates.append(find_rate(without, machine, processor_seconds=left))
+    alike = [work for work, rate in zip(works, rates, strict=True) if rate >= _ALIKE * max(rates)]
+    return max(alike, key=lambda work: work.seconds).stage

@@ -82,14 +82,14 @@ def measure(dataset: tf.data.Dataset, *, seconds: float) -> Measurement:
     consumer_seconds = _consumer_seconds(element)
     reader = ModelReader(iterator)
     reader.start()
-    busy, processor, start = _busy_cores_seconds(), time.process_time(), time.perf_counter()
+    busy, processor, start = busy_seconds(), time.process_time(), time.perf_counter()
     count = 0
     while not count or time.perf_counter() - start < seconds:
         next(iterator)
         count += 1
     wall = time.perf_counter() - start
     processor = time.process_time() - processor
-    others = 0.0 if busy is None else max((_busy_cores_seconds() or 0.0) - busy - processor, 0.0)
+    others = 0.0 if busy is None else max((busy_seconds() or 0.0) - busy - processor, 0.0)
     stages = [stage for stage in reader.stop() if stage.name != "Root"]
     return Measurement(
         stages=stages,
@@ -115,7 +115,7 @@ def _consumer_seconds(element: Any) -> float:
     return statistics.median(times)
 
 
-def _busy_cores_seconds() -> float | None:
+def busy_seconds() -> float | None:
     """Return the processor time of all programs since the start of the machine, on Linux."""
     try:
         words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]

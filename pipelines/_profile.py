@@ -23,7 +23,7 @@ from pipelines._pipeline_profile import Bottleneck, PipelineProfile, StageProfil
 from pipelines._remedies import Candidate, Remedy, advise, find_remedies
 from pipelines._stage_chain import CallSites, Link, links
 from pipelines._stage_times import StageTimes
-from pipelines._stage_work import make_works, match
+from pipelines._stage_work import cycle_length, make_works, match
 from pipelines._step_cost import compare_steps
 
 # Model and observation may differ by this factor; beyond, nothing is known.
@@ -45,13 +45,13 @@ def profile(
     and repeated where it ends. tf.data's model of the running iterator says how long each stage
     itself has worked; the smallest of the bounds
 
-        1 / (time of the stages of a thread),   parallelism / (time of a parallel stage),
+        1 / (time of the stages of a thread),   parallelism / (time of a call and of its input),
         pool size / (time of all functions),    cores / (processor time),
 
-    with times per element of the pipeline, is the rate that the model predicts, and its stage is
-    the bottleneck. Where the prediction and the observed rate differ by more than a factor of 1.5
-    the profile says that it does not know. What a change would bring is the ratio of the smallest
-    bound after it to the smallest now.
+    with times per element of the pipeline, is the rate that the model predicts. The bottleneck is
+    the stage without which it would be the highest. Where the prediction and the observed rate
+    differ by more than a factor of 1.5 the profile says that it does not know. What a change would
+    bring is the ratio of the smallest bound after it to the smallest now.
 
     Args:
         pipeline: Any `tf.data.Dataset`, or better a function without arguments that makes one.
@@ -108,7 +108,7 @@ def _judge(measured: Measurement, written: list[Link], pool: float) -> PipelineP
     cores = count_cores()
     explanations = []
     for opens_in_turn in (False, True):
-        works, workers = make_works(measured, opens_in_turn=opens_in_turn)
+        works, workers = make_works(measured, matched, opens_in_turn=opens_in_turn)
         free = max(cores - measured.others_cores, _LEAST_CORES * cores)
         machine = Machine(cores=free, pool=pool, workers=workers)
         limits = find_limits(works, machine, processor_seconds=processor)
@@ -178,7 +178,7 @@ def _stage_profile(
         kind=stage.name,
         source=None if link is None else link.source,
         elements=round(stage.elements),
-        seconds_per_element=stage.seconds / max(stage.elements, 1.0),
+        seconds_per_element=work.seconds * measured.elements / max(stage.elements, 1.0),
         seconds_per_output=work.seconds,
         bytes_per_element=stage.num_bytes / max(stage.elements, 1.0),
         parallelism=stage.parallelism or 1.0,
@@ -199,29 +199,26 @@ def _candidate(
     times, link = measured.stages[number], matched[number]
     waits = _waiting_fraction(works[number].seconds, processor) > 0.5
     if link is None or times.nested:
-        return Candidate("", stage.name, (), waits=waits)
-    nested = tuple(
+        return Candidate("", stage.name, None, waits=waits)
+    before = tuple(
         other
         for other, below in enumerate(measured.stages)
-        if below.path[: len(times.path) + 1] == (*times.path, "each")
+        if other != number and below.path[: len(times.path)] == times.path
     )
+    each = (*times.path, "each")
+    nested = tuple(n for n in before if measured.stages[n].path[: len(each)] == each)
     total = works[number].seconds + sum(works[other].seconds for other in nested)
     ops = link.ops()
     return Candidate(
         kind="Map" if times.name == "MapAndBatch" else times.kind,
         label=stage.label,
-        work=(number,),
+        work=number,
+        before=before,
         nested=nested,
-        cycle_length=_cycle_length(link),
+        cycle_length=cycle_length(link),
         waits=waits or _waiting_fraction(total, processor) > 0.5,
         stateful=bool(ops & (STATEFUL_OPS | PYTHON_OPS)),
     )
-
-
-def _cycle_length(link: Link) -> int:
-    cycle_length = getattr(link.dataset, "_cycle_length", None)
-    chosen = 1 if cycle_length is None else int(cycle_length)
-    return count_cores() if chosen < 1 else chosen
 
 
 def _waiting_fraction(seconds: float, processor_seconds: float) -> float:
@@ -243,6 +240,6 @@ def _bottleneck(
     waiting = _waiting_fraction(work.seconds, processor)
     is_source = limit.stage == 0 or stage.name.startswith("each: ")
     if limit.kind == SERIAL_STAGE and is_source and waiting > 0.5:
-        limit = Limit(WAITING, limit.rate, limit.stage)
+        limit = Limit(WAITING, limit.rate, limit.stages)
     remedy = remedies[0].text if remedies else advise(limit.kind, stage=stage.label)
     return Bottleneck(stage, limit.kind, waiting, remedy)

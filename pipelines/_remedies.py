@@ -8,10 +8,9 @@ from pipelines._limits import (
     PARALLELISM,
     POOL,
     PROCESSOR,
-    Limit,
     Machine,
     Work,
-    find_limits,
+    find_rate,
 )
 
 PARALLEL = "parallel"
@@ -31,7 +30,8 @@ class Candidate:
     Args:
         kind: Such as "Map".
         label: For the reader, such as "map decode (train.py:12)".
-        work: Numbers of the entries of its work.
+        work: Number of the entry of its work; None if it cannot be changed.
+        before: Numbers of those of all stages before it, those of nested datasets too.
         nested: Numbers of those of the datasets that it reads, of an interleave.
         cycle_length: Of an interleave.
         waits: Whether most of its time passes without a processor.
@@ -40,7 +40,8 @@ class Candidate:
 
     kind: str
     label: str
-    work: tuple[int, ...]
+    work: int | None
+    before: tuple[int, ...] = ()
     nested: tuple[int, ...] = ()
     cycle_length: int = 1
     waits: bool = False
@@ -86,27 +87,24 @@ def find_remedies(
         machine: What they share.
         processor_seconds: Processor time per element of the pipeline.
     """
-    limits = find_limits(works, machine, processor_seconds=processor_seconds)
+    now = find_rate(works, machine, processor_seconds=processor_seconds)
 
     def gain(changed: Sequence[Work], shared: Machine) -> float:
-        after = find_limits(changed, shared, processor_seconds=processor_seconds)
-        return min(limit.rate for limit in after) / min(limit.rate for limit in limits)
+        return find_rate(changed, shared, processor_seconds=processor_seconds) / now
 
     found = []
-    bound = _under(limits[0], works)
     for place, candidate in enumerate(candidates):
-        if not bound & {*candidate.work, *candidate.nested}:
+        if candidate.work is None:
             continue
-        if candidate.kind in _PARALLEL_KINDS and candidate.work:
-            found += _parallel(place, candidate, works, machine, gain)
-        if candidate.work:
-            changed = _in_other_thread(works, max(candidate.work), downstream_included=False)
-            text = f"put `.prefetch(tf.data.AUTOTUNE)` before {candidate.label}"
-            found.append(Remedy(PREFETCH, place, None, text, gain(changed, machine)))
-    if limits[0].kind == POOL and any(candidate.waits for candidate in candidates):
+        if candidate.kind in _PARALLEL_KINDS:
+            found += _parallel(place, candidate, candidate.work, works, machine, gain)
+        text = f"put `.prefetch(tf.data.AUTOTUNE)` before {candidate.label}"
+        changed = _prefetched(works, candidate.work, candidate.before)
+        found.append(Remedy(PREFETCH, place, None, text, gain(changed, machine)))
+    if any(candidate.waits for candidate in candidates):
         wider = dataclasses.replace(machine, pool=max(WAITING_CALLS, machine.pool))
         tuned = [
-            work if work.parallelism is None else dataclasses.replace(work, parallelism=wider.pool)
+            dataclasses.replace(work, parallelism=wider.pool) if work.tuned else work
             for work in works
         ]
         text = f"set `options.threading.private_threadpool_size = {WAITING_CALLS}`"
@@ -118,29 +116,28 @@ def find_remedies(
 def _parallel(
     place: int,
     candidate: Candidate,
+    number: int,
     works: Sequence[Work],
     machine: Machine,
     gain: Callable[[Sequence[Work], Machine], float],
 ) -> list[Remedy]:
     found = []
     method = f"{candidate.label}: pass `num_parallel_calls="
-    current = max(works[number].parallelism or 1.0 for number in candidate.work)
+    is_interleave = candidate.kind == "Interleave"
     choices: list[tuple[int | None, Machine]] = []
-    if current < machine.pool and candidate.kind != "Interleave":
-        choices.append((None, machine))
-    if candidate.kind == "Interleave" and candidate.cycle_length > 1:
+    if is_interleave:
+        if candidate.cycle_length > 1:
+            choices.append((None, machine))
+    elif (works[number].parallelism or 1.0) < machine.pool:
         choices.append((None, machine))
     if candidate.waits and candidate.kind == "Map" and machine.pool < WAITING_CALLS:
         choices.append((WAITING_CALLS, dataclasses.replace(machine, pool=WAITING_CALLS)))
     for calls, shared in choices:
-        first = max(candidate.work)
-        if candidate.kind == "Interleave":
-            changed, shared = _interleaved(candidate, works, shared)
+        if is_interleave:
+            changed, shared = _interleaved(candidate, number, works, shared)
         else:
-            changed = _in_other_thread(works, first, downstream_included=False)
             width = shared.pool if calls is None else float(calls)
-            for number in candidate.work:
-                changed[number] = dataclasses.replace(changed[number], parallelism=width)
+            changed = _in_parallel(works, number, candidate.before, width)
         text = method + ("tf.data.AUTOTUNE`" if calls is None else f"{calls}`")
         if calls is not None:
             text += f" and set `options.threading.private_threadpool_size = {calls}`"
@@ -150,43 +147,45 @@ def _parallel(
     return found
 
 
+def _in_parallel(
+    works: Sequence[Work], number: int, before: Sequence[int], calls: float
+) -> list[Work]:
+    changed, reads = list(works), works[number].reads
+    if works[number].parallelism is None:
+        changed, reads = _in_other_thread(works, works[number].thread, before)
+    changed[number] = dataclasses.replace(changed[number], parallelism=calls, reads=reads)
+    return changed
+
+
 def _interleaved(
-    candidate: Candidate, works: Sequence[Work], machine: Machine
+    candidate: Candidate, number: int, works: Sequence[Work], machine: Machine
 ) -> tuple[list[Work], Machine]:
-    changed = _in_other_thread(works, max(candidate.work), downstream_included=True)
-    thread = 1 + max(work.thread for work in changed)
-    for number in candidate.nested:
-        changed[number] = dataclasses.replace(changed[number], thread=thread)
-    workers = {**machine.workers, thread: float(candidate.cycle_length)}
+    changed, thread = _in_other_thread(works, works[number].thread, (*candidate.before, number))
+    for nested in candidate.nested:
+        changed[nested] = dataclasses.replace(changed[nested], thread=thread + 1)
+    workers = {**machine.workers, thread + 1: float(candidate.cycle_length)}
     return changed, dataclasses.replace(machine, workers=workers)
 
 
-def _in_other_thread(works: Sequence[Work], place: int, *, downstream_included: bool) -> list[Work]:
-    """Return the works with what comes before `place` moved to a thread of its own."""
-    thread = 1 + max(work.thread for work in works)
-    mine = works[place].thread
-    return [
-        dataclasses.replace(work, thread=thread)
-        if work.thread == mine
-        and (number > place or (downstream_included and number == place))
-        and not work.consumer
-        else work
-        for number, work in enumerate(works)
-    ]
+def _prefetched(works: Sequence[Work], number: int, before: Sequence[int]) -> list[Work]:
+    """Return the works with the input of one made ready by a thread of its own."""
+    if works[number].parallelism is None:
+        return _in_other_thread(works, works[number].thread, before)[0]
+    changed = list(works)
+    changed[number] = dataclasses.replace(works[number], reads=None)
+    return changed
 
 
-def _under(limit: Limit, works: Sequence[Work]) -> set[int]:
-    """Return the numbers of the works that are bound by `limit`."""
-    if limit.kind == POOL:
-        return {number for number, work in enumerate(works) if work.in_pool}
-    largest = next(work for work in works if work.stage == limit.stage)
-    if largest.parallelism is not None:
-        return {number for number, work in enumerate(works) if work is largest}
-    return {
-        number
-        for number, work in enumerate(works)
-        if work.parallelism is None and work.thread == largest.thread
-    }
+def _in_other_thread(
+    works: Sequence[Work], thread: int, moved: Sequence[int]
+) -> tuple[list[Work], int]:
+    """Return the works with those of `moved` that run in `thread` in a new one, and its number."""
+    new = 1 + max(max(work.thread, work.reads or 0) for work in works)
+    changed = list(works)
+    for number in moved:
+        if works[number].thread == thread:
+            changed[number] = dataclasses.replace(works[number], thread=new)
+    return changed, new
 
 
 def advise(kind: str, *, stage: str) -> str:

@@ -3,7 +3,7 @@
 from difflib import SequenceMatcher
 
 from pipelines._limits import Work
-from pipelines._measurement import Measurement
+from pipelines._measurement import Measurement, count_cores
 from pipelines._stage_chain import Link
 from pipelines._stage_times import StageTimes
 
@@ -35,14 +35,20 @@ def match(stages: list[StageTimes], written: list[Link]) -> list[Link | None]:
 
 
 def make_works(
-    measured: Measurement, *, opens_in_turn: bool
+    measured: Measurement, matched: list[Link | None], *, opens_in_turn: bool
 ) -> tuple[list[Work], dict[int, float]]:
     """Return the work of each stage for one element, and the threads with several workers.
 
+    A parallel interleave calls its function for one dataset at a time, while the workers that wait
+    for their turn count the time as their own. Datasets of like lengths end together: of n that
+    wait in line for calls of time t, the first counts t and the last n t, (n + 1) / 2 times the
+    time that passes in all.
+
     Args:
         measured: What was observed.
-        opens_in_turn: Whether a parallel interleave spends its own time in one thread, as it does
-            when its function is slow, and not in waiting for the pool in its workers.
+        matched: The stages as they were written.
+        opens_in_turn: Whether a parallel interleave spends its own time so, as it does when its
+            function is slow, and not in its workers beside the datasets that they read.
     """
     stages = measured.stages
     threads: dict[tuple[str, ...], int] = {(): 0}
@@ -57,20 +63,34 @@ def make_works(
         thread = threads.setdefault(reads, len(threads))
         if reads[-1:] == ("each",) and reads[:-1] in parallel:
             workers[thread] = parallel[reads[:-1]].parallelism or 1.0
+        parallelism = None if is_interleave else _parallelism(stage, measured.seconds)
+        seconds = stage.seconds / measured.elements
+        if is_interleave and opens_in_turn:
+            seconds *= 2.0 / (1.0 + cycle_length(matched[number]))
         # Its time is part of what `_consumer_seconds` measures.
         handed_over = not reads and stage.name == "Prefetch"
         works.append(
             Work(
                 stage=len(stages) - 1 - number,
-                seconds=0.0 if handed_over else stage.seconds / measured.elements,
+                seconds=0.0 if handed_over else seconds,
                 thread=thread,
-                parallelism=None if is_interleave else _parallelism(stage, measured.seconds),
+                parallelism=parallelism,
+                reads=None if parallelism is None else threads.setdefault(stage.path, len(threads)),
+                tuned=stage.tuned,
                 in_pool=stage.kind in _POOLED
-                or (stage.kind == "Batch" and stage.parallelism is not None),
+                or (stage.kind == "Batch" and parallelism is not None)
+                or (is_interleave and opens_in_turn),
             )
         )
     works.append(Work(-1, measured.consumer_seconds, thread=0, consumer=True))
     return works, workers
+
+
+def cycle_length(link: Link | None) -> int:
+    """Return how many datasets an interleave reads at a time."""
+    written = None if link is None else getattr(link.dataset, "_cycle_length", None)
+    chosen = 1 if written is None else int(written)
+    return count_cores() if chosen < 1 else chosen
 
 
 def _parallelism(stage: StageTimes, seconds: float) -> float | None:

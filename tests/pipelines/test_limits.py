@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines._limits import Machine, Work, find_limits
+from pipelines._limits import Machine, Work, find_limits, find_rate
 from pipelines._remedies import Candidate, find_remedies
 from pipelines._stage_times import StageTimes, complete
 
@@ -44,6 +44,24 @@ def first(works, machine=TWO_CORES, processor_seconds=1e-6):
             -1,
             100,
         ),
+        # A call of a parallel stage begins with asking for its input, so the two add up: 2 calls of
+        # 10 ms whose inputs take 5 ms in turn.
+        (
+            [Work(1, 0.01, 0, parallelism=2, reads=1), Work(0, 0.005, 1)],
+            Machine(2, 8),
+            1e-6,
+            "parallelism limit",
+            1,
+            2 / 0.015,
+        ),
+        (
+            [Work(1, 0.01, 0, parallelism=1, reads=1), Work(0, 0.01, 1)],
+            Machine(2, 8),
+            1e-6,
+            "serial stage",
+            1,
+            50,
+        ),
         # Below a parallel interleave a thread has several workers.
         ([Work(0, 0.4, 7)], Machine(2, 8, {7: 4.0}), 1e-6, "parallelism limit", 0, 10),
     ],
@@ -52,6 +70,30 @@ def test_the_smallest_bound_is_the_bottleneck(works, machine, processor_seconds,
     found = first(works, machine, processor_seconds)
     assert (found.kind, found.stage) == (kind, stage)
     assert found.rate == pytest.approx(rate)
+
+
+def test_the_bottleneck_is_the_stage_that_is_missed_most():
+    # The pool bounds both. Without the larger one the smaller, in one thread, takes 12 ms; without
+    # the smaller one the larger, with 4 calls, takes 10 ms in 2 threads of the pool.
+    works = [
+        Work(1, 0.012, 0, parallelism=1, in_pool=True),
+        Work(0, 0.020, 1, parallelism=4, in_pool=True),
+    ]
+    found = first(works)
+    assert (found.kind, found.stage) == ("thread pool", 1)
+    assert found.stages == (1, 0)
+
+
+def test_of_stages_missed_alike_the_larger_is_the_bottleneck():
+    works = [Work(1, 0.021, 1), Work(0, 0.020, 1)]
+    assert first(works).stage == 1
+
+
+def test_without_what_computes_the_processor_is_free():
+    # A stage that waits beside one that computes on both cores.
+    works = [Work(1, 0.1, 0, parallelism=16), Work(0, 0.018, 1, parallelism=2)]
+    found = first(works, Machine(2, 16), 0.019)
+    assert (found.kind, found.stage) == ("CPU saturated", 0)
 
 
 @settings(deadline=None, max_examples=50)
@@ -65,10 +107,7 @@ def test_more_work_is_never_faster(seconds, place, more):
     place %= len(works)
     heavier = list(works)
     heavier[place] = Work(place, works[place].seconds + more, works[place].thread)
-    slowest = [
-        min(limit.rate for limit in find_limits(each, TWO_CORES, processor_seconds=1e-4))
-        for each in (works, heavier)
-    ]
+    slowest = [find_rate(each, TWO_CORES, processor_seconds=1e-4) for each in (works, heavier)]
     assert slowest[1] <= slowest[0]
 
 
@@ -78,16 +117,16 @@ def remedies(works, candidates, machine=TWO_CORES, processor_seconds=1e-6):
 
 def test_a_serial_map_becomes_as_parallel_as_the_pool():
     works = [Work(1, 0.04, 1, in_pool=True), Work(0, 0.004, 1)]
-    stages = [Candidate("", "range", (1,)), Candidate("Map", "map f", (0,))]
+    stages = [Candidate("", "range", 1), Candidate("Map", "map f", 0, before=(1,))]
     best = remedies(works, stages)[0]
     assert best.text == "map f: pass `num_parallel_calls=tf.data.AUTOTUNE`"
-    # From 44 ms in one thread to 40 ms in two, the source in a thread of its own.
-    assert best.predicted_gain == pytest.approx(0.044 / 0.020)
+    # From 44 ms in one thread to two calls, each of which waits for the source.
+    assert best.predicted_gain == pytest.approx(0.044 / 0.022)
 
 
 def test_a_map_that_waits_gets_more_threads_than_cores():
     works = [Work(1, 0.16, 1, in_pool=True), Work(0, 1e-6, 1)]
-    stages = [Candidate("", "range", (1,)), Candidate("Map", "map f", (0,), waits=True)]
+    stages = [Candidate("", "range", 1), Candidate("Map", "map f", 0, before=(1,), waits=True)]
     best = remedies(works, stages)[0]
     assert best.calls == 16
     assert best.predicted_gain == pytest.approx(16, rel=0.01)
@@ -95,26 +134,42 @@ def test_a_map_that_waits_gets_more_threads_than_cores():
 
 def test_processor_time_bounds_the_gain():
     works = [Work(1, 0.04, 1, in_pool=True), Work(0, 1e-6, 1)]
-    stages = [Candidate("", "range", (1,)), Candidate("Map", "map f", (0,))]
+    stages = [Candidate("", "range", 1), Candidate("Map", "map f", 0, before=(1,))]
     best = remedies(works, stages, processor_seconds=0.05)[0]
     assert best.predicted_gain == pytest.approx(0.04 / 0.025, rel=0.01)
 
 
 def test_two_serial_stages_are_parted_by_a_prefetch():
     works = [Work(1, 0.02, 1), Work(0, 0.02, 1)]
-    stages = [Candidate("Range", "range", (1,)), Candidate("Filter", "filter", (0,))]
+    stages = [Candidate("Range", "range", 1), Candidate("Filter", "filter", 0, before=(1,))]
     best = remedies(works, stages)[0]
     assert best.action == "prefetch"
     assert best.text == "put `.prefetch(tf.data.AUTOTUNE)` before filter"
     assert best.predicted_gain == pytest.approx(2.0)
 
 
+def test_the_input_of_a_parallel_stage_is_made_ready_by_a_prefetch():
+    works = [Work(1, 0.02, 0, parallelism=1, reads=1), Work(0, 0.02, 1)]
+    stages = [Candidate("Range", "range", 1), Candidate("Batch", "batch", 0, before=(1,))]
+    found = {remedy.action: remedy.predicted_gain for remedy in remedies(works, stages)}
+    assert found["prefetch"] == pytest.approx(2.0)
+
+
+def test_more_threads_help_only_what_tf_data_tunes():
+    pooled = {"in_pool": True, "parallelism": 2}
+    stages = [Candidate("Map", "map f", 0, waits=True)]
+    for tuned, gains in ((True, [8.0]), (False, [])):
+        works = [Work(0, 0.1, 0, tuned=tuned, **pooled)]
+        found = [r for r in remedies(works, stages) if r.action == "thread pool"]
+        assert [remedy.predicted_gain for remedy in found] == pytest.approx(gains)
+
+
 def test_an_interleave_reads_as_many_at_once_as_its_cycle():
     works = [Work(1, 1e-5, 1), Work(0, 0.04, 1), Work(2, 1e-5, 1)]
     stages = [
-        Candidate("", "each", (1,)),
-        Candidate("Interleave", "interleave", (0,), nested=(1,), cycle_length=4),
-        Candidate("", "range", (2,)),
+        Candidate("", "each", None),
+        Candidate("Interleave", "interleave", 0, before=(1, 2), nested=(1,), cycle_length=4),
+        Candidate("", "range", 2),
     ]
     best = remedies(works, stages)[0]
     assert best.stage == 1
@@ -123,7 +178,7 @@ def test_an_interleave_reads_as_many_at_once_as_its_cycle():
 
 def test_nothing_is_proposed_that_does_not_help():
     works = [Work(0, 0.01, 1)]
-    assert remedies(works, [Candidate("Range", "range", (0,))]) == []
+    assert remedies(works, [Candidate("Range", "range", 0)]) == []
 
 
 def stage(kind, *path, elements, seconds=0.0):
