@@ -163,10 +163,8 @@ class RecordStream:
 
     def in_order(self, start: int, stop: int) -> tf.data.Dataset:
         """Return the records [start, stop)."""
-        return (
-            self._columns(self._cut(start, stop))
-            .flat_map(lambda *columns: self._read(*columns).map(lambda _, records: records))
-            .unbatch()
+        return self._columns(self._cut(start, stop)).flat_map(
+            lambda *columns: self._read(*columns).map(lambda _, record: record)
         )
 
     def fingerprint(self, *, version: str) -> list[str]:
@@ -180,7 +178,7 @@ class RecordStream:
         """Return the (index, record) pairs of `order.host`, from many files in turn."""
         runs = self._shares(order.host.count, order.batch_size)[order.host.index]
         if not order.shuffle:
-            return self._columns(runs).flat_map(self._read).unbatch()
+            return self._columns(runs).flat_map(self._read)
         columns = self._columns(runs).batch(len(runs)).get_single_element()
         places = permute(
             tf.range(len(runs), dtype=tf.int64),
@@ -189,9 +187,9 @@ class RecordStream:
             num_examples=len(runs),
         )
         shuffled = tuple(tf.gather(column, places) for column in columns)
-        # Blocks change threads, not records.
+        # Blocks change threads, not records. Only here: a corrupt record takes its block with it.
         blocks = tf.data.Dataset.from_tensor_slices(shuffled).interleave(
-            self._read,
+            lambda *columns: self._read(*columns).batch(BLOCK_LENGTH),
             cycle_length=min(CYCLE_LENGTH, len(runs)),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=deterministic,
@@ -294,10 +292,7 @@ class RecordStream:
         take: tf.Tensor,
         first: tf.Tensor,
     ) -> tf.data.Dataset:
-        """Return blocks of a run, or fail with the name of the bad record.
-
-        A block is at most `BLOCK_LENGTH` indices, int64, and as many records.
-        """
+        """Return the (index, record) pairs of a run, or fail with the name of the bad record."""
 
         def fail(_: tf.Tensor) -> tf.Tensor:
             number, byte = measure_prefix(path, byte_offset, self.compression)
@@ -320,8 +315,7 @@ class RecordStream:
         # Errors of the reader do not name the file. Where records are missing, `take` comes to the
         # second part, which does.
         records = records.concatenate(tf.data.Dataset.from_tensors(path).map(fail)).take(take)
-        indices = tf.data.Dataset.range(first, first + take)
-        return tf.data.Dataset.zip(indices.batch(BLOCK_LENGTH), records.batch(BLOCK_LENGTH))
+        return tf.data.Dataset.zip(tf.data.Dataset.range(first, first + take), records)
 
 
 def _assign(runs: Sequence[Run], count: int) -> list[int]:
