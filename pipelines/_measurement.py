@@ -26,7 +26,7 @@ class Measurement:
         stages: What every stage did, the last one first.
         elements: Elements taken.
         seconds: Time that passed.
-        processor_seconds: Processor time of this process.
+        processor_seconds: Processor time of this process, without that of reading the model.
         others_cores: Cores that other programs kept busy.
         consumer_seconds: Time of taking one element that is ready.
         reading_seconds: Processor time of reading the model.
@@ -95,7 +95,7 @@ def measure(dataset: tf.data.Dataset, *, seconds: float) -> Measurement:
         stages=stages,
         elements=count,
         seconds=wall,
-        processor_seconds=processor,
+        processor_seconds=processor - reader.reading_seconds,
         others_cores=others / wall,
         consumer_seconds=consumer_seconds,
         reading_seconds=reader.reading_seconds,
