@@ -38,7 +38,7 @@ test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not soak"
 
 soak: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest -m soak
+	@$(BIN)/python -m pytest -n $(WORKERS) -m soak
 
 check: lint types doctest docs
 

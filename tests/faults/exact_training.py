@@ -1,10 +1,10 @@
 """A training in which everything that a checkpoint holds decides about the result.
 
-Run as a script it trains, killed with SIGKILL after so many seconds of training if asked to, and
-writes what came out into `<directory>/outcome.npz`.
+As a script it reads lines such as `{"directory": "run", "kill_after": 0.5}`. For each it trains in
+a process of its own, killed with SIGKILL after so many seconds of training unless that is null, and
+answers with the exit code. One that ends leaves `weights.npz` and `end.json` in its directory.
 """
 
-import argparse
 import json
 import os
 import random
@@ -168,20 +168,28 @@ class Clock(keras.callbacks.Callback):
         self.seconds = time.perf_counter() - (self.start or time.perf_counter())
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("directory")
-    parser.add_argument("--kill-after", type=float)
-    options = parser.parse_args()
+def train_once(directory, kill_after):
+    """Train or go on, and write what came out."""
     if ON_TENSORFLOW:
         tf.config.experimental.enable_op_determinism()
-    clock = Clock(options.kill_after)
-    model, checkpoint, _ = train(options.directory, callbacks=[clock])
+    clock = Clock(kill_after)
+    model, checkpoint, _ = train(directory, callbacks=[clock])
     weights = {str(i): w for i, w in enumerate(model.get_weights())}
-    np.savez(os.path.join(options.directory, "weights.npz"), **weights)
-    sys.stdout.write(
-        json.dumps({"resumed_step": checkpoint.resumed_step, "seconds": clock.seconds})
-    )
+    np.savez(os.path.join(directory, "weights.npz"), **weights)
+    with open(os.path.join(directory, "end.json"), "w") as file:
+        json.dump({"resumed_step": checkpoint.resumed_step, "seconds": clock.seconds}, file)
+
+
+def main():
+    for line in sys.stdin:
+        # The imports take longer than the training. Nothing has been computed before the fork, and
+        # so no thread of a backend is lost by it.
+        process = os.fork()
+        if process == 0:
+            train_once(**json.loads(line))
+            return
+        _, status = os.waitpid(process, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
