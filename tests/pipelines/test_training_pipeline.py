@@ -1,6 +1,7 @@
 """Training pipelines: repeatable, sought exactly, endless, of one shape."""
 
 import functools
+import platform
 import subprocess
 import sys
 
@@ -158,6 +159,34 @@ print(b"".join(x.numpy().tobytes() + y.numpy().tobytes() for x, y in train.take(
         train = pipelines.training_pipeline(numbered, batch_size=4, seed=3, map=augment)
         own = b"".join(x.tobytes() + y.tobytes() for x, y in batches(train, 5))
         assert other.stdout.strip() == own.hex()
+
+    @pytest.mark.skipif(
+        platform.libc_ver()[0] != "glibc", reason="others keep memory their own way"
+    )
+    def test_the_memory_of_batches_is_used_again(self):
+        # In a process of its own, as what other tests have freed counts too.
+        script = """
+import resource
+import numpy as np, tensorflow as tf
+import pipelines
+
+def image(x):
+    return tf.fill([224, 224, 3], tf.cast(x, tf.uint8))
+
+train = pipelines.training_pipeline((np.zeros(256),), batch_size=64, seed=0, map=image)
+batches = iter(train)
+for _ in range(60):
+    next(batches)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(40):
+    next(batches)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 40)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        )
+        pages_of_a_batch = 64 * 224 * 224 * 3 / 4096
+        assert float(done.stdout) < pages_of_a_batch / 10
 
 
 class TestSeek:
