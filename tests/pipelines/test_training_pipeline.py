@@ -160,9 +160,7 @@ print(b"".join(x.numpy().tobytes() + y.numpy().tobytes() for x, y in train.take(
         own = b"".join(x.tobytes() + y.tobytes() for x, y in batches(train, 5))
         assert other.stdout.strip() == own.hex()
 
-    @pytest.mark.skipif(
-        platform.libc_ver()[0] != "glibc", reason="others keep memory their own way"
-    )
+    @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others keep it otherwise")
     def test_the_memory_of_batches_is_used_again(self):
         # In a process of its own, as what other tests have freed counts too.
         script = """
