@@ -136,7 +136,7 @@ def _image_files(folder: str) -> list[os.DirEntry[str]]:
     return sorted(files, key=lambda entry: entry.name)
 
 
-def _check_image(encoded: tf.Tensor, path: tf.Tensor) -> tf.Operation:
+def _check_image(encoded: tf.Tensor, path: tf.Tensor) -> tf.Tensor:
     """Fail with the name of the file if it cannot be decoded.
 
     A whole file ends as its format says, which costs nothing to see. Only one that does not is
@@ -152,24 +152,13 @@ def _check_image(encoded: tf.Tensor, path: tf.Tensor) -> tf.Operation:
             lambda data: tf.size(tf.io.decode_image(data, expand_animations=False)) > 0
         )
         failed = tf.data.Dataset.from_tensors(tf.constant(False))
-        return tried.ignore_errors().concatenate(failed).take(1).get_single_element()
+        fine = tried.ignore_errors().concatenate(failed).take(1).get_single_element()
+        parts = ["The image file ", path, ", of ", tf.strings.as_string(length)]
+        parts += [" bytes, cannot be decoded: it is cut off, corrupt or no image. "]
+        parts += ["Replace or remove it."]
+        with tf.control_dependencies([tf.debugging.Assert(fine, [tf.strings.join(parts)])]):
+            return tf.identity(fine)
 
     length = tf.strings.length(encoded)
     complete = tf.cond(length >= longest, ends_well, lambda: tf.constant(False))
-    fine = tf.cond(complete, lambda: tf.constant(True), decodes)
-    size = tf.strings.as_string(length)
-    return tf.debugging.Assert(
-        fine,
-        [
-            tf.strings.join(
-                [
-                    "The image file ",
-                    path,
-                    ", of ",
-                    size,
-                    " bytes, cannot be decoded: it is "
-                    "cut off, corrupt or no image. Replace or remove it.",
-                ]
-            )
-        ],
-    )
+    return tf.cond(complete, lambda: tf.constant(True), decodes)

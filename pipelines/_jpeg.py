@@ -127,12 +127,10 @@ def _check_size(size: tuple[int, int]) -> tuple[int, int]:
 def _room(shape: tf.Tensor, extent: tuple[int, int]) -> tf.Tensor:
     """Return by how many pixels an image is larger than a crop, or fail if it is smaller."""
     room = shape - tf.constant(extent)
-    text = tf.strings.format(
-        "The image, of height and width {}, must be at least as large as the crop, "
-        f"[{extent[0]} {extent[1]}].",
-        shape,
-    )
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(room >= 0), [text])]):
+    # Words and numbers apart: a message put together here would be made for every image.
+    words = f"The image must be at least as large as the crop, {extent}. Its height and width are"
+    check = tf.debugging.Assert(tf.reduce_all(room >= 0), [words, shape])
+    with tf.control_dependencies([check]):
         return tf.identity(room)
 
 
