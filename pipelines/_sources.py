@@ -12,6 +12,7 @@ from pipelines._fingerprint import tensors_fingerprint
 from pipelines._host import Host
 from pipelines._messages import plain_message
 from pipelines._order import LARGEST_STEP, Order, epoch_word, when_iterated
+from pipelines._stage_chain import stand_for
 
 # Examples per fetch when a set is read in its own order.
 _READ_BLOCK = 1024
@@ -85,6 +86,8 @@ def map_parsed(
         raw = components if isinstance(source.raw_spec, tuple) else components[0]
         return function(source.parse(raw))
 
+    if function is not identity:
+        stand_for(prepare, function)
     return raw_examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 

@@ -229,7 +229,9 @@ class TestRefused:
         with tf.io.TFRecordWriter(str(tmp_path / "part-02.tfrecord")) as writer:
             for record in [serialised(0), serialised(1), other]:
                 writer.write(record)
-        message = r"cannot be parsed at record 2 of '.*part-02\.tfrecord': Feature: number .* found\. Corr"
+        message = (
+            r"cannot be parsed at record 2 of '.*part-02\.tfrecord': Feature: number .* found\. "
+        )
         with pytest.raises(ValueError, match=message):
             training(pipelines.TFRecordFiles(files, FEATURES), cache_bytes=2**20)
         train = training(pipelines.TFRecordFiles(files, FEATURES))
