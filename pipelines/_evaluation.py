@@ -13,6 +13,7 @@ from pipelines._map import ExampleMap, check_static_shapes
 from pipelines._open import TfdsOptions, open_source
 from pipelines._sample import take_sample
 from pipelines._sources import Source, example_spec, identity, map_parsed
+from pipelines._stage_chain import stand_for
 
 
 class EvaluationPipeline(Pipeline):
@@ -72,7 +73,7 @@ class EvaluationPipeline(Pipeline):
             raw_examples = raw_examples.concatenate(last)
         examples = raw_examples
         if self._map is not None or self._source.parse is not identity:
-            examples = map_parsed(self._source, raw_examples, self._prepare)
+            examples = map_parsed(self._source, raw_examples, _preparation(self._map))
         check_static_shapes(examples.element_spec)
         _check_components(examples.element_spec)
         _check_loss_rank(self._loss_rank, examples.element_spec)
@@ -87,11 +88,6 @@ class EvaluationPipeline(Pipeline):
             .prefetch(tf.data.AUTOTUNE)
             .with_options(pipeline_options(deterministic=True, sharded=self._sharded))
         )
-
-    def _prepare(self, example: Any) -> Any:
-        if self._map is None:
-            return example
-        return self._map.function(*(example if isinstance(example, tuple) else (example,)))
 
     def _pad(self, step: tf.Tensor, x: Any, y: Any, sample_weight: Any = None) -> Any:
         size = tf.shape(tf.nest.flatten(x)[0])[0]
@@ -294,6 +290,17 @@ def evaluation_pipeline(
         loss_rank=loss_rank,
         host=host,
     )
+
+
+def _preparation(example_map: ExampleMap | None) -> Callable[[Any], Any]:
+    if example_map is None:
+        return identity
+    function = example_map.function
+
+    def prepare(example: Any) -> Any:
+        return function(*(example if isinstance(example, tuple) else (example,)))
+
+    return stand_for(prepare, function)
 
 
 def _with_rank(weight: tf.Tensor, rank: int) -> tf.Tensor:

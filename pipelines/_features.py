@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from pipelines._messages import plain_message
 from pipelines._sources import identity, select_features
 
 
@@ -50,8 +51,7 @@ def _check_record(record: bytes, features: Mapping[str, Any]) -> None:
                 f"given. The first of them, of {len(record):,} bytes, is none. Parse them in `map` "
                 "instead, without `features`."
             ) from error
-        message = getattr(error, "message", str(error))
         raise ValueError(
             f"`features` does not fit the first record of `source`, which has the features {held}: "
-            f"{message}. Correct names, shapes and dtypes, or give a default."
+            f"{plain_message(error)}. Correct names, shapes and dtypes, or give a default."
         ) from error

@@ -11,6 +11,8 @@ import tensorflow as tf
 from pipelines._graph_digest import GraphDigest
 from pipelines._map import STATEFUL_OPS
 
+KEY_DIGITS = 16
+
 # The digest of a dataset covers its graph and its constants, not what a Python function does and
 # what a variable or a table holds.
 _PYTHON_OPS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
@@ -88,9 +90,9 @@ def function_fingerprint(
 
 
 def key(parts: Sequence[str]) -> str:
-    """Return 16 hexadecimal digits that stand for `parts`."""
+    """Return `KEY_DIGITS` hexadecimal digits that stand for `parts`."""
     lengths = "".join(f"{len(part)}:{part}" for part in parts)
-    return hashlib.blake2b(lengths.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(lengths.encode(), digest_size=KEY_DIGITS // 2).hexdigest()
 
 
 def _digest(tensor: tf.Tensor) -> str:

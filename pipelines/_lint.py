@@ -4,18 +4,28 @@ import dataclasses
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from pipelines._dataset import readable_size
+from pipelines._fingerprint import KEY_DIGITS
+from pipelines._host_counts import host_counts
 from pipelines._map import PYTHON_OPS, STATEFUL_OPS
 from pipelines._measurement import make_dataset
-from pipelines._stage_chain import Link, links
+from pipelines._stage_chain import CallSites, Link, links
 
 # What a key made from a fingerprint looks like in a file name.
-_KEY = re.compile(r"[0-9a-f]{8,}")
+_KEY = re.compile(rf"[0-9a-f]{{{KEY_DIGITS},}}")
+
+# Stages that hand on what is ready, without work of their own.
+_PASSING = frozenset({"AssertCardinality", "Concatenate", "Repeat", "Shard", "Skip", "Take", "Zip"})
+# Sources whose elements lie in memory or are counted, and stages that call a function.
+_IN_MEMORY = frozenset({"Range", "TensorSlice"})
+_COUNTERS = frozenset({"Range", "Variant"})
+_FUNCTIONS = frozenset({"FlatMap", "Interleave", "Map"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,16 +54,23 @@ def lint(pipeline: tf.data.Dataset | Callable[[], tf.data.Dataset]) -> tuple[Fin
 
     - serial map: a function with `tf.random.*`, a variable or `py_function` is never made parallel
       by tf.data itself.
-    - shuffle before shard: hosts with different orders read some examples twice, others never.
+    - shuffle before shard: hosts with different orders read some examples twice, others never. With
+      one seed on all hosts that does not happen, but each reads the whole set; it is right where
+      only names or indices are shuffled, from which later stages make the examples.
     - cache after random augmentation: what was drawn in the first epoch comes in every one.
     - normalised on the host: a batch of bytes becomes floats, four times as large, before it goes
-      to the device; the model can do it.
+      to the device; the model can do it. Single examples may have to be floats for what follows.
     - no prefetch: the model waits while a batch is made. Only where `options` keep tf.data from
       adding one, as it does by default.
     - unseeded shuffle: no run can be repeated. The global seed counts as one.
-    - unequal shards: hosts that make different numbers of steps wait for each other for ever.
-    - file cache without a key: it is served after the pipeline before it has changed.
-    - shuffle buffer larger than memory.
+    - unequal shards: hosts that make different numbers of steps wait for each other for ever. What
+      follows the shard counts too, such as `batch(..., drop_remainder=True)` and `take`.
+    - file cache without a key: it is served after the pipeline before it has changed. A key is 16
+      hexadecimal digits or more in the name of the file.
+    - shuffle buffer larger than memory, as far as shapes are known.
+
+    Not seen are the stages of datasets that the function of an `interleave` or `flat_map` makes,
+    and what happens in Python functions, such as random augmentation in a `py_function`.
 
     Args:
         pipeline: A dataset, or better a function without arguments that makes one: then every
@@ -77,25 +94,37 @@ def lint(pipeline: tf.data.Dataset | Callable[[], tf.data.Dataset]) -> tuple[Fin
     """
     dataset, sites = make_dataset(pipeline)
     stages = links(dataset, sites)[::-1]
-    found = [
-        Finding(rule, message, stage.label, stage.source)
-        for number, stage in enumerate(stages)
-        for check in _CHECKS.get(stage.kind, ())
-        for rule, message in check(stage, stages[:number])
-    ]
+    found = []
+    for stage in stages:
+        # Of its own inputs: those of a dataset that is joined later do not come before it.
+        before = links(stage.dataset, sites)[:0:-1]
+        for check in _CHECKS.get(stage.kind, ()):
+            found += [
+                Finding(rule, message, stage.label, stage.source)
+                for rule, message in check(_Place(stage, before, dataset))
+            ]
     found += [
         Finding("no prefetch", message, stages[-1].label, stages[-1].source)
-        for message in _missing_prefetch(dataset, stages[-1])
+        for message in _missing_prefetch(dataset, stages[-1].dataset)
     ]
     return tuple(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """A stage, those that its elements come from, first stage first, and the whole pipeline."""
+
+    stage: Link
+    before: Sequence[Link]
+    end: tf.data.Dataset
 
 
 _Found = Iterator[tuple[str, str]]
 
 
-def _serial_map(stage: Link, before: Sequence[Link]) -> _Found:
-    ops = stage.ops()
-    if stage.is_parallel:
+def _serial_map(place: _Place) -> _Found:
+    ops = place.stage.ops()
+    if place.stage.is_parallel:
         return
     if ops & PYTHON_OPS:
         yield (
@@ -111,15 +140,13 @@ def _serial_map(stage: Link, before: Sequence[Link]) -> _Found:
         )
 
 
-def _normalised_on_host(stage: Link, before: Sequence[Link]) -> _Found:
-    if not any(earlier.kind in ("Batch", "PaddedBatch") for earlier in before):
+def _normalised_on_host(place: _Place) -> _Found:
+    dataset = place.stage.dataset
+    if _batch_size(dataset) is None:
         return
-    given, made = (
-        [spec for spec in tf.nest.flatten(each) if isinstance(spec, tf.TensorSpec)]
-        for each in (stage.dataset._inputs()[0].element_spec, stage.dataset.element_spec)
-    )
-    small = {tuple(spec.shape) for spec in given if spec.dtype == tf.uint8 and spec.shape.rank}
-    if any(spec.dtype.is_floating and tuple(spec.shape) in small for spec in made):
+    given, made = dataset._inputs()[0].element_spec, dataset.element_spec
+    lost = _shapes(given, _is_bytes) - _shapes(made, _is_bytes)
+    if lost & (_shapes(made, _is_float) - _shapes(given, _is_float)):
         yield (
             "normalised on the host",
             "a batch of bytes leaves as floats, four times as large; hand on the bytes and begin "
@@ -127,18 +154,19 @@ def _normalised_on_host(stage: Link, before: Sequence[Link]) -> _Found:
         )
 
 
-def _unseeded_shuffle(stage: Link, before: Sequence[Link]) -> _Found:
-    if _is_unseeded(stage):
+def _unseeded_shuffle(place: _Place) -> _Found:
+    if _is_unseeded(place.stage):
         yield (
             "unseeded shuffle",
             "no run can be repeated or resumed; pass `seed`, or use `pipelines.training_pipeline`",
         )
 
 
-def _large_buffer(stage: Link, before: Sequence[Link]) -> _Found:
-    buffer, cardinality = int(stage.dataset._buffer_size), _cardinality(stage.dataset)
+def _large_buffer(place: _Place) -> _Found:
+    dataset = place.stage.dataset
+    buffer, cardinality = int(dataset._buffer_size), _cardinality(dataset)
     held = buffer if cardinality is None else min(buffer, cardinality)
-    needed = held * _element_bytes(stage.dataset.element_spec)
+    needed = held * _element_bytes(dataset.element_spec, _batch_size(dataset) or 1)
     memory = _memory_bytes()
     if memory is not None and needed > memory:
         yield (
@@ -148,8 +176,8 @@ def _large_buffer(stage: Link, before: Sequence[Link]) -> _Found:
         )
 
 
-def _shuffle_before_shard(stage: Link, before: Sequence[Link]) -> _Found:
-    shuffles = [earlier for earlier in before if earlier.kind == "Shuffle"]
+def _shuffle_before_shard(place: _Place) -> _Found:
+    shuffles = [earlier for earlier in place.before if earlier.kind == "Shuffle"]
     if not shuffles:
         return
     if any(_is_unseeded(earlier) for earlier in shuffles):
@@ -158,26 +186,31 @@ def _shuffle_before_shard(stage: Link, before: Sequence[Link]) -> _Found:
             "each host shuffles in another order and then takes its part, so that some examples "
             "come twice and others never; shard first",
         )
-    else:
+    elif not _shares_out_names(place):
         yield (
             "shuffle before shard",
             "every host reads and shuffles the whole set to keep a part of it; shard first",
         )
 
 
-def _unequal_shards(stage: Link, before: Sequence[Link]) -> _Found:
-    total, count = _cardinality(before[-1].dataset), int(stage.dataset._num_shards)
-    if total is not None and total % count:
-        yield (
-            "unequal shards",
-            f"{total:,} elements over {count} hosts leave some with one step more, for which the "
-            "others are waited for in vain; take a multiple, or pass `host` to "
-            "`pipelines.training_pipeline`",
-        )
+def _unequal_shards(place: _Place) -> _Found:
+    total, count = _cardinality(place.before[-1].dataset), int(place.stage.dataset._num_shards)
+    if total is None or total % count == 0:
+        return
+    counts = host_counts(place.end, count)
+    if counts is not None and len(set(counts)) == 1:
+        return
+    steps = "" if counts is None else f", {max(counts):,.0f} steps against {min(counts):,.0f}"
+    yield (
+        "unequal shards",
+        f"{total:,} elements over {count} hosts leave some with one more{steps}; who has fewer "
+        "keeps the others waiting for ever. Take a multiple, or pass `host` to "
+        "`pipelines.training_pipeline`",
+    )
 
 
-def _cached_randomness(stage: Link, before: Sequence[Link]) -> _Found:
-    for earlier in before:
+def _cached_randomness(place: _Place) -> _Found:
+    for earlier in place.before:
         if earlier.kind == "Map" and any(map(_is_random, earlier.ops())):
             yield (
                 "cache after random augmentation",
@@ -186,9 +219,9 @@ def _cached_randomness(stage: Link, before: Sequence[Link]) -> _Found:
             )
 
 
-def _file_cache(stage: Link, before: Sequence[Link]) -> _Found:
-    path = stage.dataset._filename.numpy().decode()
-    if path and not _KEY.search(path):
+def _file_cache(place: _Place) -> _Found:
+    path = place.stage.dataset._filename.numpy().decode()
+    if path and not _KEY.search(os.path.basename(path)):
         yield (
             "file cache without a key",
             f"{path!r} is served unchanged after the pipeline before it has changed; use "
@@ -196,7 +229,7 @@ def _file_cache(stage: Link, before: Sequence[Link]) -> _Found:
         )
 
 
-def _missing_prefetch(dataset: tf.data.Dataset, last: Link) -> Iterator[str]:
+def _missing_prefetch(dataset: tf.data.Dataset, last: tf.data.Dataset) -> Iterator[str]:
     options = dataset.options()
     optimizations = options.experimental_optimization
     adds_one = (
@@ -204,8 +237,71 @@ def _missing_prefetch(dataset: tf.data.Dataset, last: Link) -> Iterator[str]:
         and optimizations.apply_default_optimizations is not False
         and optimizations.inject_prefetch is not False
     )
-    if last.kind != "Prefetch" and not adds_one:
+    if not adds_one and not _hands_on_ready(last):
         yield "the model waits while a batch is made; end with `.prefetch(tf.data.AUTOTUNE)`"
+
+
+def _hands_on_ready(dataset: tf.data.Dataset) -> bool:
+    """Whether a prefetch is all that the elements wait for."""
+    link = _last(dataset)
+    if link.kind not in _PASSING:
+        return link.kind == "Prefetch"
+    # Such as that of `enumerate`: counting takes no time.
+    inputs = [each for each in link.dataset._inputs() if _last(each).kind not in _COUNTERS]
+    return bool(inputs) and all(map(_hands_on_ready, inputs))
+
+
+def _last(dataset: tf.data.Dataset) -> Link:
+    return links(dataset, CallSites())[0]
+
+
+def _shares_out_names(place: _Place) -> bool:
+    """Whether what is sharded are scalars that lie in memory, and examples are made of them."""
+    specs = tf.nest.flatten(place.stage.dataset.element_spec)
+    if any(not isinstance(spec, tf.TensorSpec) or spec.shape.rank != 0 for spec in specs):
+        return False
+    if any(link.kind in _FUNCTIONS for link in place.before):
+        return False
+    sources = [link for link in place.before if not link.dataset._inputs()]
+    if any(link.kind not in _IN_MEMORY for link in sources):
+        return False
+    return any(
+        link.kind in _FUNCTIONS and _comes_after(link.dataset, place.stage.dataset)
+        for link in links(place.end, CallSites())
+    )
+
+
+def _comes_after(later: tf.data.Dataset, dataset: tf.data.Dataset) -> bool:
+    return any(link.dataset is dataset for link in links(later, CallSites())[1:])
+
+
+def _batch_size(dataset: tf.data.Dataset) -> int | None:
+    """Return the size of the batches that `dataset` hands on; None of single examples."""
+    link = _last(dataset)
+    if link.kind in ("Batch", "PaddedBatch"):
+        return int(link.dataset._batch_size)
+    # What the function of the latter two makes is not seen.
+    if link.kind in ("Unbatch", "FlatMap", "Interleave"):
+        return None
+    sizes = [_batch_size(each) for each in link.dataset._inputs()]
+    return min((size for size in sizes if size is not None), default=None)
+
+
+def _shapes(element_spec: Any, wanted: Callable[[tf.DType], bool]) -> Counter[tuple[Any, ...]]:
+    """Return how many components have each shape, of those that hold more than labels."""
+    return Counter(
+        tuple(spec.shape)
+        for spec in tf.nest.flatten(element_spec)
+        if isinstance(spec, tf.TensorSpec) and (spec.shape.rank or 0) > 1 and wanted(spec.dtype)
+    )
+
+
+def _is_bytes(dtype: tf.DType) -> bool:
+    return dtype == tf.uint8
+
+
+def _is_float(dtype: tf.DType) -> bool:
+    return dtype.is_floating
 
 
 def _is_unseeded(stage: Link) -> bool:
@@ -224,12 +320,19 @@ def _cardinality(dataset: tf.data.Dataset) -> int | None:
     return number if number >= 0 else None
 
 
-def _element_bytes(element_spec: Any) -> int:
-    """Return the size of an element, of what has a known one."""
+def _element_bytes(element_spec: Any, batch_size: int) -> int:
+    """Return the size of an element, where an unknown first axis has `batch_size` rows.
+
+    Other unknown axes count as 1, and what has no known rank as 0: it is at least so large.
+    """
     return sum(
-        math.prod(spec.shape) * spec.dtype.size
+        math.prod(
+            (1 if axis else batch_size) if size is None else size
+            for axis, size in enumerate(spec.shape)
+        )
+        * spec.dtype.size
         for spec in tf.nest.flatten(element_spec)
-        if isinstance(spec, tf.TensorSpec) and spec.shape.is_fully_defined()
+        if isinstance(spec, tf.TensorSpec) and spec.shape.rank is not None
     )
 
 
@@ -241,7 +344,7 @@ def _memory_bytes() -> int | None:
         return None
 
 
-_CHECKS: dict[str, tuple[Callable[[Link, Sequence[Link]], _Found], ...]] = {
+_CHECKS: dict[str, tuple[Callable[[_Place], _Found], ...]] = {
     "Cache": (_cached_randomness, _file_cache),
     "Map": (_serial_map, _normalised_on_host),
     "Shard": (_shuffle_before_shard, _unequal_shards),

@@ -14,8 +14,10 @@ from pipelines._profile import profile_dataset
 from pipelines._remedies import PREFETCH, Remedy
 from pipelines._stage_chain import (
     CallSites,
+    Link,
     batch_again,
     interleave_again,
+    links,
     make_again,
     map_again,
     rebuild,
@@ -55,10 +57,11 @@ class Optimization:
     """A pipeline made faster, and how.
 
     Args:
-        dataset: The pipeline with all changes that were kept; the given one if none was.
+        dataset: The pipeline with all changes that were kept, made by the function that was given
+            and not yet iterated. Where a dataset was given: the one that was measured.
         history: All changes that were tried, in order.
         before: The profile of the pipeline that was given.
-        after: That of `dataset`.
+        after: That of the pipeline with the changes.
     """
 
     dataset: tf.data.Dataset
@@ -99,9 +102,14 @@ def optimize(
     `py_function` and `tf.random.*`, are called in parallel only with `allow_stateful`. The change
     is made in the returned dataset and not in your code; the history names the lines to change.
 
+    A shuffle that reshuffles has another order in each iteration, and measuring takes an unknown
+    number of them. A function is therefore called once more at the end, and what it makes then
+    begins with its first order. A dataset cannot be made anew: the one that is returned has the
+    same elements, and a seeded shuffle in it has advanced.
+
     Args:
         pipeline: A dataset, or better a function without arguments that makes one, as for
-            `profile`.
+            `profile`; it must make the same stages whenever it is called.
         seconds: Time of each profile, and of each turn; above 0.
         repeats: Turns per change, at least 2.
         max_changes: Most changes to try, at least 1.
@@ -113,7 +121,8 @@ def optimize(
 
     Raises:
         TypeError: If `pipeline` is no dataset and no function that returns one.
-        ValueError: If an argument is out of range, or the dataset is empty.
+        ValueError: If an argument is out of range, if the dataset is empty, or if `pipeline` makes
+            other stages when it is called again.
 
     Source: playbook I9.
     """
@@ -124,7 +133,9 @@ def optimize(
     dataset, sites = make_dataset(pipeline)
     before = profile_dataset(dataset, sites, seconds=seconds)
     current = before
+    written = links(dataset, sites)
     history: list[Trial] = []
+    kept: list[tuple[Remedy, int | None]] = []
     tried: set[str] = set()
     while len(history) < max_changes:
         remedy = next((found for found in current.remedies if found.text not in tried), None)
@@ -134,8 +145,11 @@ def optimize(
         trial, changed = _try(dataset, current, remedy, sites, seconds, repeats, allow_stateful)
         history.append(trial)
         if trial.kept:
+            kept.append((remedy, _place(dataset, current, remedy, sites)))
             dataset = changed
             current = profile_dataset(dataset, sites, seconds=seconds)
+    if not isinstance(pipeline, tf.data.Dataset):
+        dataset = _make_anew(pipeline, written, kept)
     return Optimization(dataset, tuple(history), before, current)
 
 
@@ -185,8 +199,14 @@ def apply(
     Raises:
         ValueError: If a stage after the change cannot be made again.
     """
-    changed = dataset
     link = None if remedy.stage is None else found.stages[remedy.stage].link
+    return _change(dataset, link, remedy, sites)
+
+
+def _change(
+    dataset: tf.data.Dataset, link: Link | None, remedy: Remedy, sites: CallSites
+) -> tf.data.Dataset:
+    changed = dataset
     if link is not None:
         calls = tf.data.AUTOTUNE if remedy.calls is None else remedy.calls
 
@@ -201,6 +221,35 @@ def apply(
         options.threading.private_threadpool_size = remedy.calls
         changed = changed.with_options(options)
     return changed
+
+
+def _place(
+    dataset: tf.data.Dataset, found: PipelineProfile, remedy: Remedy, sites: CallSites
+) -> int | None:
+    """Return which of the links of `dataset` the remedy changes; None for the whole pipeline."""
+    link = None if remedy.stage is None else found.stages[remedy.stage].link
+    if link is None:
+        return None
+    return [each.dataset is link.dataset for each in links(dataset, sites)].index(True)
+
+
+def _make_anew(
+    pipeline: Callable[[], tf.data.Dataset],
+    written: list[Link],
+    kept: list[tuple[Remedy, int | None]],
+) -> tf.data.Dataset:
+    """Return what `pipeline` makes, not iterated yet, with the remedies that were kept."""
+    dataset, sites = make_dataset(pipeline)
+    kinds = [[link.kind for link in each] for each in (written, links(dataset, sites))]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            "`pipeline` must make the same stages whenever it is called. Received a function that "
+            f"made {kinds[0][::-1]} first and {kinds[1][::-1]} later: take what differs out of it."
+        )
+    for remedy, place in kept:
+        link = None if place is None else links(dataset, sites)[place]
+        dataset = _change(dataset, link, remedy, sites)
+    return dataset
 
 
 def measure_rate(dataset: tf.data.Dataset, seconds: float) -> float:

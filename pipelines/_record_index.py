@@ -11,6 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from pipelines._messages import plain_message
+
 _HEADER = struct.Struct("<QI")
 _FRAME_BYTES = 16
 
@@ -70,10 +72,9 @@ def _count_by_reading(path: str, compression: str) -> int:
         return int(records.reduce(tf.constant(0, tf.int64), lambda count, _: count + 1))
     except tf.errors.DataLossError as error:
         number, _ = _readable_prefix(path, 0, compression)
-        reason = error.message.rpartition("}} ")[2]
         raise ValueError(
             f"Record {number:,} of {path!r} cannot be read with compression={compression!r}: "
-            f"{reason}. State the `compression` that the file has, or write it again."
+            f"{plain_message(error)}. State the `compression` that the file has, or write it again."
         ) from error
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from pipelines._checks import check_count
 from pipelines._dataset import Stage, readable_size
 from pipelines._features import record_parser
 from pipelines._files import Paths, exact_glob, find_files
@@ -111,11 +112,15 @@ class TFRecordFiles:
             lengths = [count_records(path, self.compression) for path in paths]
         else:
             lengths = list(self.lengths)
-            if len(lengths) != len(paths) or min(lengths) < 0:
+            if len(lengths) != len(paths):
                 raise ValueError(
                     "`lengths` must give the number of records of each file. Received "
                     f"{len(lengths)} numbers, {lengths!r:.60}, for {len(paths)} files."
                 )
+            lengths = [
+                check_count(f"lengths[{place}]", length, minimum=0)
+                for place, length in enumerate(lengths)
+            ]
         return [Run(path, 0, 0, take) for path, take in zip(paths, lengths, strict=True)], 0
 
 
@@ -173,6 +178,12 @@ class RecordStream:
             *(f"{run.byte_offset} {run.skip} {run.take}" for run in self.runs),
             *files_fingerprint(self.paths),
         ]
+
+    def locate(self, index: int) -> str:
+        """Return in which file the record `index` is, and where."""
+        ((run, _),) = self._cut(index, index + 1)
+        behind = f", counted from byte {run.byte_offset:,}" if run.byte_offset else ""
+        return f"record {run.skip:,} of {run.path!r}{behind}"
 
     def epoch(self, order: Order, epoch: tf.Tensor, *, deterministic: bool) -> tf.data.Dataset:
         """Return the (index, record) pairs of `order.host`, from many files in turn."""

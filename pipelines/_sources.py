@@ -10,7 +10,9 @@ import tensorflow as tf
 from pipelines._dataset import Stage, readable_size
 from pipelines._fingerprint import tensors_fingerprint
 from pipelines._host import Host
+from pipelines._messages import plain_message
 from pipelines._order import LARGEST_STEP, Order, epoch_word, when_iterated
+from pipelines._stage_chain import stand_for
 
 # Examples per fetch when a set is read in its own order.
 _READ_BLOCK = 1024
@@ -43,6 +45,9 @@ class Source(Protocol):
 
     def fingerprint(self, *, version: str) -> list[str]:
         """Return texts that change when the raw examples may; `version` is the user's own."""
+
+    def locate(self, index: int) -> str:
+        """Return where the raw example `index` is, in words."""
 
     def endless(
         self, order: Order, start_step: tf.Variable, *, deterministic: bool
@@ -81,6 +86,8 @@ def map_parsed(
         raw = components if isinstance(source.raw_spec, tuple) else components[0]
         return function(source.parse(raw))
 
+    if function is not identity:
+        stand_for(prepare, function)
     return raw_examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
@@ -107,6 +114,10 @@ class IndexedSource:
     def fingerprint(self, *, version: str) -> list[str]:
         """Return texts that change when the raw examples may."""
         return self.contents()
+
+    def locate(self, index: int) -> str:
+        """Return where the example `index` is, in words."""
+        return f"example {index:,} of {self.where}"
 
     def steps_per_epoch(self, batch_size: int, host: Host) -> int:
         """Return the steps that every one of the hosts makes per epoch."""
@@ -226,12 +237,52 @@ def array_source(arrays: Any) -> IndexedSource:
 
 
 def in_memory(source: Source, *, parsed: bool) -> IndexedSource:
-    """Read `source` once and hold its raw examples, or the parsed ones, which are of one shape."""
+    """Read `source` once and hold its raw examples, or the parsed ones, which are of one shape.
+
+    Raises:
+        ValueError: If an example cannot be parsed.
+    """
     examples = source.in_order(0, source.num_examples)
     if parsed:
         examples = map_parsed(source, examples)
-    held = array_source(examples.batch(source.num_examples).get_single_element())
+    try:
+        arrays = examples.batch(source.num_examples).get_single_element()
+    except tf.errors.InvalidArgumentError as error:
+        problem = _parsing_problem(source) if parsed else None
+        if problem is None:
+            raise
+        raise ValueError(problem) from error
+    held = array_source(arrays)
     return held if parsed else dataclasses.replace(held, parse=source.parse)
+
+
+def _parsing_problem(source: Source) -> str | None:
+    """Return which example cannot be parsed and why; None if reading is what fails."""
+    index = _count_parsed(source)
+    try:
+        raw = source.in_order(index, index + 1).get_single_element()
+    except tf.errors.InvalidArgumentError:
+        return None
+    try:
+        source.parse(raw)
+    except tf.errors.InvalidArgumentError as error:
+        return (
+            f"`source` cannot be parsed at {source.locate(index)}: {plain_message(error)}. Correct "
+            "it, leave it out, or give the feature a default in `features`."
+        )
+    return None
+
+
+def _count_parsed(source: Source) -> int:
+    """Return how many examples come before the first one that fails."""
+    count = 0
+    parsed = iter(map_parsed(source, source.in_order(0, source.num_examples)))
+    try:
+        while next(parsed, None) is not None:
+            count += 1
+    except tf.errors.InvalidArgumentError:
+        return count
+    return count
 
 
 def select_features(element: Any, keep: Sequence[str] | None) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
+_STANDS_FOR = "stands_for"
 _HIDDEN = (str(Path(tf.__file__).parent), str(Path(__file__).parent))
 
 
@@ -38,7 +39,12 @@ class Link:
         """The method's name, and the function's where there is one: "map decode"."""
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.kind).lower()
         function = user_function(self.dataset)
-        return name if function is None else f"{name} {_name(function)}"
+        if function is None:
+            return name
+        # What `unbatch` puts before itself, and nobody has written.
+        if _is_of_tensorflow(function) and _name(function) == "normalize":
+            return "unbatch"
+        return f"{name} {_name(function)}"
 
     @property
     def is_parallel(self) -> bool:
@@ -100,6 +106,15 @@ def user_function(dataset: tf.data.Dataset) -> Callable[..., Any] | None:
     return wrappers[0]._func if wrappers else None
 
 
+def stand_for(wrapper: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `wrapper`, whose stages are shown with the name and the line of `function`.
+
+    Not by `__name__` and `__wrapped__`: AutoGraph would translate the source of `function` instead.
+    """
+    setattr(wrapper, _STANDS_FOR, function)
+    return wrapper
+
+
 def links(dataset: tf.data.Dataset, sites: CallSites) -> list[Link]:
     """Return every stage, the last one first; the inputs of a stage follow it."""
     return list(_walk(dataset, sites))
@@ -132,9 +147,23 @@ def kind_of(name: str) -> str:
     return re.sub(r"^(Finite|Forever|Empty|Memory|From)(?=[A-Z])", "", name)
 
 
+def _written(function: Any) -> Any:
+    """Return the function that its author wrote, without what was put around it."""
+    while True:
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif hasattr(function, _STANDS_FOR):
+            function = getattr(function, _STANDS_FOR)
+        else:
+            return function
+
+
+def _is_of_tensorflow(function: Any) -> bool:
+    return (getattr(function, "__module__", None) or "").startswith("tensorflow.")
+
+
 def _source_of(function: Any) -> str | None:
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = _written(function)
     code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
     # The functions of this package, and what TensorFlow puts around a method, are nobody's line.
     if code is None or code.co_filename.startswith(_HIDDEN):
@@ -147,8 +176,7 @@ def _line(path: str, line: int) -> str:
 
 
 def _name(function: Any) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = _written(function)
     return getattr(function, "__name__", type(function).__name__)
 
 

@@ -41,6 +41,9 @@ class Stream(Protocol):
     def fingerprint(self, *, version: str) -> list[str]:
         """Return texts that change when the raw examples may; `version` is the user's own."""
 
+    def locate(self, index: int) -> str:
+        """Return where the raw example `index` is, in words."""
+
     def epoch(self, order: Order, epoch: tf.Tensor, *, deterministic: bool) -> tf.data.Dataset:
         """Return the (index, raw example) pairs of `order.host` in `epoch`, not yet shuffled."""
 
@@ -91,6 +94,10 @@ class StreamSource:
     def fingerprint(self, *, version: str) -> list[str]:
         """Return texts that change when the raw examples may."""
         return self.stream.fingerprint(version=version)
+
+    def locate(self, index: int) -> str:
+        """Return where the example `index` is, in words."""
+        return self.stream.locate(index)
 
     def endless(
         self, order: Order, start_step: tf.Variable, *, deterministic: bool
@@ -199,6 +206,10 @@ class DatasetStream:
     def fingerprint(self, *, version: str) -> list[str]:
         """Return the fingerprint of the dataset's operations and constants."""
         return dataset_fingerprint(self.dataset, version=version)
+
+    def locate(self, index: int) -> str:
+        """Return where the example `index` is, in words."""
+        return f"example {index:,} of the dataset"
 
     def epoch(self, order: Order, epoch: tf.Tensor, *, deterministic: bool) -> tf.data.Dataset:
         """Return the (index, example) pairs of `order.host`."""

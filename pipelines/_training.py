@@ -13,6 +13,7 @@ from pipelines._map import ExampleMap, check_static_shapes
 from pipelines._open import TfdsOptions, open_source
 from pipelines._order import Order
 from pipelines._sources import Source, example_spec, identity
+from pipelines._stage_chain import stand_for
 
 
 class TrainingPipeline(Pipeline):
@@ -115,6 +116,8 @@ class TrainingPipeline(Pipeline):
                 index, example = indexed_raw[0], parse(indexed_raw[1])
                 return example if example_map is None else example_map(epoch_word, (index, example))
 
+            if example_map is not None:
+                stand_for(prepare, example_map.function)
             # Parsed and mapped in one parallel stage, so that an example changes threads once.
             examples = raw_examples.map(
                 prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=self._deterministic

@@ -61,6 +61,32 @@ def test_a_change_that_does_not_help_is_dropped(monkeypatch):
     assert [len(batch) for batch in found.dataset.take(1)] == [2]
 
 
+def shuffled():
+    return tf.data.Dataset.range(40).map(wait).shuffle(40, seed=3).batch(4)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_seeded_shuffle_begins_with_its_first_order(allowed):
+    found = pipelines.optimize(
+        shuffled, seconds=SECONDS, repeats=2, max_changes=1, allow_stateful=allowed
+    )
+    assert [trial.kept for trial in found.history] == [allowed]
+    for got, expected in zip(found.dataset, shuffled(), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_a_function_that_makes_other_stages_each_time_is_refused():
+    made = []
+
+    def growing():
+        made.append(None)
+        numbers = tf.data.Dataset.range(40)
+        return numbers.batch(4) if len(made) == 1 else numbers.shuffle(40, seed=3).batch(4)
+
+    with pytest.raises(ValueError, match=r"made \['Range', 'Batch'\] first and \['Range', 'Shuf"):
+        pipelines.optimize(growing, seconds=0.1, repeats=2)
+
+
 def test_what_cannot_be_changed_is_said():
     def windows():
         return tf.data.Dataset.range(200).map(wait).window(2).flat_map(lambda x: x.batch(2))

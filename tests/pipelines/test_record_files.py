@@ -1,5 +1,6 @@
 """TFRecord and ArrayRecord files: read once each, repeatable, and bad ones named."""
 
+import re
 import sys
 
 import numpy as np
@@ -213,6 +214,8 @@ class TestRefused:
             ({"features": []}, "`features` must be a dictionary"),
             ({"compression": "gzip"}, "`compression` must be '', 'GZIP' or 'ZLIB'.*'gzip'"),
             ({"lengths": [1, 2]}, "2 numbers.* for 5 files"),
+            ({"lengths": ["5", 0, 7, 3, 9]}, r"`lengths\[0\]` must be an integer .*'5'"),
+            ({"lengths": [5, 0, 7, -3, 9]}, r"`lengths\[3\]` must be an integer .*-3"),
             ({"lengths": [1] * 5, "skip_corrupt": True}, "`skip_corrupt` finds and counts"),
         ],
     )
@@ -220,6 +223,31 @@ class TestRefused:
         source = pipelines.TFRecordFiles(files, **({"features": FEATURES} | options))
         with pytest.raises(ValueError, match=message):
             training(source, keep=None)
+
+    def test_a_later_record_is_named_where_the_set_is_held_in_memory(self, files, tmp_path):
+        other = tf.train.Example().SerializeToString()
+        with tf.io.TFRecordWriter(str(tmp_path / "part-02.tfrecord")) as writer:
+            for record in [serialised(0), serialised(1), other]:
+                writer.write(record)
+        message = (
+            r"cannot be parsed at record 2 of '.*part-02\.tfrecord': Feature: number .* found\. "
+        )
+        with pytest.raises(ValueError, match=message):
+            training(pipelines.TFRecordFiles(files, FEATURES), cache_bytes=2**20)
+        train = training(pipelines.TFRecordFiles(files, FEATURES))
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Feature: number"):
+            numbers(train, 5)
+
+    def test_messages_hold_nothing_of_tensorflows_own(self, files, tmp_path):
+        with pytest.raises(ValueError, match="does not fit the first record") as found:
+            training(pipelines.TFRecordFiles(files, {"label": FEATURES["number"]}), keep=None)
+        assert not re.search(r"function_node|\[Op:", str(found.value))
+        write(tmp_path, [8], "GZIP")
+        path = tmp_path / "part-00.tfrecord"
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(ValueError, match="cannot be read with") as found:
+            training(pipelines.TFRecordFiles(path, FEATURES, compression="GZIP"))
+        assert not re.search(r"function_node|\[Op:|\.\.", str(found.value))
 
     def test_features_that_are_not_there(self, files):
         with pytest.raises(ValueError, match=r"\['image'\]. It has \['name', 'number'\]"):

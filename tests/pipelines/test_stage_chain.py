@@ -75,6 +75,27 @@ def test_a_finished_pipeline_shows_what_it_is_made_of():
     assert "Pipeline" not in "".join(kinds)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_finished_pipeline_shows_the_users_function_and_its_line(training):
+    def halve(x, y):
+        return x / 2, y
+
+    arrays = np.zeros((8, 2)), np.zeros(8)
+    if training:
+        made = pipelines.training_pipeline(arrays, batch_size=2, seed=0, map=halve)
+    else:
+        made = pipelines.evaluation_pipeline(arrays, batch_size=2, map=halve)
+    found = {link.label: link.source for link in links(made, CallSites())}
+    line = halve.__code__.co_firstlineno
+    assert found["map halve"] == f"test_stage_chain.py:{line}"
+
+
+def test_what_unbatch_puts_before_itself_is_shown_as_unbatch():
+    numbers = tf.data.Dataset.range(4).batch(2).unbatch()
+    labels = [link.label for link in links(numbers, CallSites())]
+    assert labels == ["unbatch", "unbatch", "batch", "range"]
+
+
 @pytest.mark.parametrize("kind", ["Map", "Interleave", "Shuffle"])
 def test_stages_made_again_give_the_same_elements(kind):
     expected = [batch.tolist() for batch in examples().as_numpy_iterator()]
