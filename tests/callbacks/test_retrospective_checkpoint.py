@@ -283,6 +283,60 @@ def test_a_changed_configuration_is_an_error_with_the_difference(tmp_path):
     assert train(tmp_path).resumed_step == 6  # the errors have damaged nothing
 
 
+def loss_1(y_true, y_pred):
+    return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
+
+
+def loss_2(y_true, y_pred):
+    return keras.ops.mean(keras.ops.abs(y_true - y_pred), axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "difference"),
+    [
+        ({"loss": loss_1}, {"loss": loss_2}, r"model\.loss: 'loss_1' -> 'loss_2'"),
+        (
+            {"loss": ["mse"], "loss_weights": [1.0]},
+            {"loss": ["mse"], "loss_weights": [0.5]},
+            r"model\.loss_weights\[0\]: 1\.0 -> 0\.5",
+        ),
+        (
+            {"loss": ["mse"]},
+            {"loss": ["mse"], "loss_weights": [0.5]},
+            r"model\.loss_weights: None -> \[0\.5\]",
+        ),
+    ],
+)
+def test_another_loss_is_an_error(earlier, now, difference, tmp_path):
+    def compiled(loss):
+        model = make_model()
+        model.compile(keras.optimizers.Adam(0.05), run_eagerly=True, **loss)
+        return model
+
+    train(tmp_path, model=compiled(earlier), interrupt=2)
+    with pytest.raises(ValueError, match=difference):
+        train(tmp_path, model=compiled(now))
+    assert train(tmp_path, model=compiled(earlier)).resumed_step == 6
+
+
+def test_names_that_keras_numbers_are_no_change(tmp_path):
+    """The second model of a process has `dense_2` where the first has `dense`."""
+
+    def branched():
+        inputs = keras.Input((3,))
+        hidden = keras.layers.Dense(4)(inputs)
+        hidden = keras.layers.BatchNormalization()(hidden) * 2.0
+        inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model = keras.Model(inputs, inner(hidden) + keras.layers.Dense(1)(hidden))
+        model.compile(keras.optimizers.Adam(0.05), "mse", run_eagerly=True)
+        return model
+
+    first, second = branched(), branched()
+    assert first.layers[1].name != second.layers[1].name
+    train(tmp_path, model=first, interrupt=2)
+    assert train(tmp_path, model=second).resumed_step == 6
+
+
 def test_a_run_whose_configuration_is_gone_is_not_resumed(tmp_path):
     train(tmp_path, interrupt=2)
     (tmp_path / "checkpoints" / "configuration.json").unlink()
