@@ -669,6 +669,26 @@ def test_evaluations_between_epochs_are_ranked_and_epochs_resumed(tmp_path):
     assert steps(tmp_path / "run") == steps(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("first", ["evaluation", "checkpoint"])
+def test_an_evaluation_of_an_earlier_step_does_not_rank(first, tmp_path):
+    def run(every_steps, epochs, directory):
+        evaluation = pb.callbacks.PeriodicEvaluation((X, Y), every_steps=every_steps)
+        checkpoint = RetrospectiveCheckpoint(directory, monitor="val_loss", keep_best=2)
+        callbacks = [evaluation, checkpoint]
+        fit(make_model(), callbacks if first == "evaluation" else callbacks[::-1], epochs)
+        return checkpoint, evaluation
+
+    with pytest.raises(ValueError, match=r"of step 2 for the checkpoint of step 3.*`evaluation=`"):
+        run(2, 3, tmp_path / "stale")
+    handed = pb.callbacks.PeriodicEvaluation((X, Y), every_steps=2)
+    resumed = train(tmp_path / "stale", 3, monitor="val_loss", evaluation=handed)
+    assert resumed.resumed_step == 3
+    assert resumed.best.evaluations == len([e for e in handed.evaluations if e.step > 3])
+    checkpoint, evaluation = run(STEPS, 3, tmp_path / "fresh")
+    assert checkpoint.best.value == min(e.metrics["val_loss"] for e in evaluation.evaluations)
+    run(2, 1, tmp_path / "last")  # the last update is always evaluated
+
+
 def test_averages_that_were_ranked_are_what_is_put_back(tmp_path):
     model = make_model()
     optimizer = keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.5)
