@@ -116,3 +116,13 @@ def test_the_global_seed_generator_is_a_global_attribute():
     assert isinstance(generator, keras.random.SeedGenerator), (
         f"Keras {keras.version()} keeps the generator of unseeded calls elsewhere"
     )
+
+
+def test_the_model_keeps_what_it_was_compiled_with():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", ["mse"], loss_weights=[0.5])
+    config = getattr(getattr(model, "_compile_config", None), "config", {})
+    assert "loss_weights" in config, (
+        f"Keras {keras.version()}: a model no longer keeps `_compile_config.config`"
+    )
+    assert _keras.loss_weights(model) == [0.5]

@@ -176,9 +176,18 @@ def describe_model(model: keras.Model) -> dict[str, Any]:
         "parameters": model.count_params() if model.built else None,
         "optimizer": _plain(innermost_optimizer(model)),
         "loss": _plain(model.loss),
+        "loss_weights": _plain(loss_weights(model)),
         "jit_compile": bool(model.jit_compile),
         "steps_per_execution": model.steps_per_execution,
     }
+
+
+def loss_weights(model: keras.Model) -> Any:
+    """Return what was given to `compile(loss_weights=...)`.
+
+    The public `get_compile_config` serializes the loss too, which not every loss can be.
+    """
+    return model._compile_config.config["loss_weights"]
 
 
 def _plain(config: Any) -> Any:

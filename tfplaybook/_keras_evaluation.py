@@ -157,7 +157,8 @@ def mean_training_batch(model: keras.Model, batches: int) -> float | None:
 
 def class_threshold(model: keras.Model) -> float:
     """Return the output above which a binary classifier says 1: 0 for logits, else 0.5."""
-    return 0.0 if getattr(model.loss, "from_logits", False) else 0.5
+    losses = tree.flatten(model.loss)  # the loss of one output may stand in a list or a dict
+    return 0.0 if len(losses) == 1 and getattr(losses[0], "from_logits", False) else 0.5
 
 
 def replica_count(model: keras.Model) -> int:

@@ -55,12 +55,12 @@ def capture(
     return {**copies, **_host_generators()}
 
 
-def capture_model(model: keras.Model) -> dict[str, np.ndarray]:
-    """Return a copy of what `restore_model` puts back."""
+def capture_variables(model: keras.Model) -> dict[str, np.ndarray]:
+    """Return a copy of what `restore_variables` puts back."""
     return {
         name: _host_value(variable).copy()
         for name, variable in _variables(model)
-        if name.startswith(MODEL)
+        if name.startswith((MODEL, OPTIMIZER))
     }
 
 
@@ -94,6 +94,15 @@ def restore(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
         present.pop(generator, None)
     _assign_all(present, variables)
     _set_host_generators({name: state[name] for name in host})
+
+
+def restore_variables(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
+    """Put back the variables of model and optimizers, but no generator outside of them.
+
+    Raises:
+        ValueError: The model or its optimizer has other variables; nothing is changed then.
+    """
+    restore(model, {name: v for name, v in state.items() if name.startswith((MODEL, OPTIMIZER))})
 
 
 def restore_model(

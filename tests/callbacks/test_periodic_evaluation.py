@@ -57,7 +57,8 @@ def noisy_model(**options):
 
 def linear_model(optimizer="sgd", loss=LOGITS, units=3, **options):
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units)])
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(units, name="scores")(inputs))
     model.compile(optimizer, loss, **options)
     return model
 
@@ -420,9 +421,11 @@ def test_a_copy_shares_the_data_and_is_as_new():
         ("sparse_categorical_crossentropy", 3, Y, Y),
         ("categorical_crossentropy", 3, np.eye(3)[Y], Y),
         (keras.losses.BinaryCrossentropy(from_logits=True), 1, Y > 0, Y > 0),
+        ([keras.losses.BinaryCrossentropy(from_logits=True)], 1, Y > 0, Y > 0),
+        ({"scores": keras.losses.BinaryCrossentropy(from_logits=True)}, 1, Y > 0, Y > 0),
         ("binary_crossentropy", 1, (Y > 0)[:, None].astype("float32"), Y > 0),
     ],
-    ids=["sparse", "categorical", "logit", "probability"],
+    ids=["sparse", "categorical", "logit", "logit in a list", "logit in a dict", "probability"],
 )
 def test_counts_correct_examples_of_each_class(loss, units, targets, true):
     model = linear_model(keras.optimizers.SGD(0.0), loss, units)
@@ -547,6 +550,21 @@ def test_refuses_datasets_that_cannot_be_evaluated():
     ]:
         with pytest.raises(ValueError, match=message):
             PeriodicEvaluation(bad, every_steps=5, **options)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_a_dataset_that_yields_nothing_is_refused(tmp_path):
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    with pytest.raises(ValueError, match=r"must have an example.*yields no batch"):
+        PeriodicEvaluation(data.take(0), every_steps=5)
+    for options in [{}, {"predictions": tmp_path}, {"count_correct": True}]:
+        nothing = data.filter(lambda x, y: False)
+        found_out_late = PeriodicEvaluation(nothing, every_steps=5, **options)
+        with pytest.raises(ValueError, match=r"must have an example.*yields no batch"):
+            fit(linear_model(), [found_out_late])
 
 
 def test_predictions_need_a_run():

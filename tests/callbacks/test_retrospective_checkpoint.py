@@ -19,12 +19,16 @@ Y = X.sum(axis=1, keepdims=True)
 STEPS = 3
 
 
-def make_model(rate=0.05, units=4):
+def make_network(units=4):
     keras.utils.set_random_seed(0)
-    model = keras.Sequential(
+    return keras.Sequential(
         [keras.Input((3,)), keras.layers.Dense(units), keras.layers.Dropout(0.2),
          keras.layers.Dense(1)]
     )  # fmt: skip
+
+
+def make_model(rate=0.05, units=4):
+    model = make_network(units)
     model.compile(keras.optimizers.Adam(rate), "mse", run_eagerly=True)
     return model
 
@@ -283,6 +287,60 @@ def test_a_changed_configuration_is_an_error_with_the_difference(tmp_path):
     assert train(tmp_path).resumed_step == 6  # the errors have damaged nothing
 
 
+def loss_1(y_true, y_pred):
+    return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
+
+
+def loss_2(y_true, y_pred):
+    return keras.ops.mean(keras.ops.abs(y_true - y_pred), axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "difference"),
+    [
+        ({"loss": loss_1}, {"loss": loss_2}, r"model\.loss: 'loss_1' -> 'loss_2'"),
+        (
+            {"loss": ["mse"], "loss_weights": [1.0]},
+            {"loss": ["mse"], "loss_weights": [0.5]},
+            r"model\.loss_weights\[0\]: 1\.0 -> 0\.5",
+        ),
+        (
+            {"loss": ["mse"]},
+            {"loss": ["mse"], "loss_weights": [0.5]},
+            r"model\.loss_weights: None -> \[0\.5\]",
+        ),
+    ],
+)
+def test_another_loss_is_an_error(earlier, now, difference, tmp_path):
+    def compiled(loss):
+        model = make_model()
+        model.compile(keras.optimizers.Adam(0.05), run_eagerly=True, **loss)
+        return model
+
+    train(tmp_path, model=compiled(earlier), interrupt=2)
+    with pytest.raises(ValueError, match=difference):
+        train(tmp_path, model=compiled(now))
+    assert train(tmp_path, model=compiled(earlier)).resumed_step == 6
+
+
+def test_names_that_keras_numbers_are_no_change(tmp_path):
+    """The second model of a process has `dense_2` where the first has `dense`."""
+
+    def branched():
+        inputs = keras.Input((3,))
+        hidden = keras.layers.Dense(4)(inputs)
+        hidden = keras.layers.BatchNormalization()(hidden) * 2.0
+        inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model = keras.Model(inputs, inner(hidden) + keras.layers.Dense(1)(hidden))
+        model.compile(keras.optimizers.Adam(0.05), "mse", run_eagerly=True)
+        return model
+
+    first, second = branched(), branched()
+    assert first.layers[1].name != second.layers[1].name
+    train(tmp_path, model=first, interrupt=2)
+    assert train(tmp_path, model=second).resumed_step == 6
+
+
 def test_a_run_whose_configuration_is_gone_is_not_resumed(tmp_path):
     train(tmp_path, interrupt=2)
     (tmp_path / "checkpoints" / "configuration.json").unlink()
@@ -431,15 +489,89 @@ def test_a_checkpoint_can_be_exported(tmp_path):
     model = make_model(rate=0.1)
     _keras_state.build_optimizer(model)
     own = state(model)
-    entry = pb.runs.export_checkpoint(model, tmp_path, tmp_path / "best.keras")
+    entry = pb.runs.export_checkpoint(model, tmp_path, tmp_path / "best.keras", 6)
     assert state(model) == own
     loaded = keras.models.load_model(tmp_path / "best.keras")
-    pb.runs.load_checkpoint(model, tmp_path, entry.step)
+    pb.runs.load_checkpoint(model, tmp_path, entry.step, include_optimizer=True)
+    assert keras.ops.convert_to_numpy(loaded.optimizer.iterations) == entry.step == 6
+    for exported, saved in zip(loaded.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(exported, saved)
     np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
     with pytest.raises(ValueError, match="`filepath` must not exist yet"):
         pb.runs.export_checkpoint(model, tmp_path, tmp_path / "best.keras")
     with pytest.raises(ValueError, match=r"`filepath` must end in '\.keras'"):
         pb.runs.export_checkpoint(model, tmp_path, tmp_path / "best.h5")
+
+
+def test_an_export_has_the_averages_that_were_ranked_and_the_optimizer(tmp_path):
+    def compiled():
+        model = make_model()
+        optimizer = keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.5)
+        model.compile(optimizer, "mse", run_eagerly=True)
+        return model
+
+    evaluation = pb.callbacks.PeriodicEvaluation((X, Y), every_steps=3, use_ema=True)
+    fit(
+        compiled(),
+        [RetrospectiveCheckpoint(tmp_path, monitor="val_loss", evaluation=evaluation)],
+        2,
+    )
+    entry = pb.runs.export_checkpoint(compiled(), tmp_path, tmp_path / "best.keras")
+    loaded = keras.models.load_model(tmp_path / "best.keras")
+    found = loaded.evaluate(X, Y, verbose=0)
+    assert found == pytest.approx(entry.metrics["val_loss"], rel=1e-6)
+    assert keras.ops.convert_to_numpy(loaded.optimizer.iterations) == entry.step
+
+
+def test_a_model_with_another_optimizer_is_not_exported_but_one_without_is(tmp_path):
+    train(tmp_path, 2)
+    model = make_model()
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.5), "mse")
+    with pytest.raises(ValueError, match="of another model or optimizer"):
+        pb.runs.export_checkpoint(model, tmp_path, tmp_path / "sgd.keras")
+    bare = make_network()
+    pb.runs.export_checkpoint(bare, tmp_path, tmp_path / "bare.keras", "latest")
+    pb.runs.load_checkpoint(model, tmp_path, "latest")
+    loaded = keras.models.load_model(tmp_path / "bare.keras")
+    assert getattr(loaded, "optimizer", None) is None
+    np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+class Full(keras.layers.Layer):
+    """A layer that finds the disk full when it is saved, or traced for serving."""
+
+    is_full = False
+
+    def call(self, x):
+        self._write()
+        return x
+
+    def save_own_variables(self, store):
+        self._write()
+
+    def _write(self):
+        if self.is_full:
+            raise OSError("No space left on device")
+
+
+@pytest.mark.parametrize(
+    "name", ["best.keras", pytest.param("serving", marks=pytest.mark.tensorflow)]
+)
+def test_an_export_that_fails_leaves_nothing_and_can_be_tried_again(name, tmp_path):
+    full = Full()
+    model = keras.Sequential([keras.Input((3,)), full, keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    train(tmp_path / "run", 2, model=model)
+    before = state(model)
+    full.is_full = True
+    (tmp_path / "exports").mkdir()
+    with pytest.raises(OSError, match="No space left"):
+        pb.runs.export_checkpoint(model, tmp_path / "run", tmp_path / "exports" / name)
+    assert list((tmp_path / "exports").iterdir()) == []
+    assert state(model) == before
+    full.is_full = False
+    pb.runs.export_checkpoint(model, tmp_path / "run", tmp_path / "exports" / name)
+    assert [path.name for path in (tmp_path / "exports").iterdir()] == [name]
 
 
 @pytest.mark.tensorflow
@@ -457,12 +589,36 @@ def test_a_checkpoint_can_be_exported_for_serving(tmp_path):
 
 @pytest.mark.parametrize(
     ("step", "message"),
-    [(7, r"`step` must be one of \[3, 6, 9\]"), ("worst", "`step` must be an integer")],
+    [
+        (7, r"`step` must be one of \[3, 6, 9\]"),
+        ("Best", r"`step` must be 'best', 'latest', or .* one of \[3, 6, 9\]\. Received: 'Best'"),
+        (2.5, "`step` must be an integer"),
+    ],
 )
 def test_a_checkpoint_that_is_not_there(step, message, tmp_path):
     train(tmp_path, 3)
     with pytest.raises(ValueError, match=message):
         pb.runs.load_checkpoint(make_model(), tmp_path, step)
+
+
+def test_an_optimizer_needs_a_compiled_model(tmp_path):
+    train(tmp_path, 2)
+    with pytest.raises(ValueError, match=r"include_optimizer=True\) needs a compiled model"):
+        pb.runs.load_checkpoint(make_network(), tmp_path, include_optimizer=True)
+
+
+def test_checkpoints_of_a_store_of_ones_own(tmp_path):
+    saved, model = make_model(), make_model()
+    saved.set_weights([weight + 1.0 for weight in saved.get_weights()])
+    with pb.runs.CheckpointStore(tmp_path / "checkpoints", keep=pb.runs.LatestN(1)) as store:
+        store.save(
+            5, _keras_state.capture(saved), metrics={"loss": 1.0}, resumable=False, record={}
+        )
+    with pytest.raises(ValueError, match=r"a RetrospectiveCheckpoint has noted.*Pass the step"):
+        pb.runs.load_checkpoint(model, tmp_path)
+    assert pb.runs.load_checkpoint(model, tmp_path, "latest").step == 5
+    for weight, other in zip(model.get_weights(), saved.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, other)
 
 
 def test_a_run_without_checkpoints(tmp_path):
@@ -511,6 +667,26 @@ def test_evaluations_between_epochs_are_ranked_and_epochs_resumed(tmp_path):
     assert state_again == end
     assert [e.metrics for e in again.evaluations] == [e.metrics for e in evaluation.evaluations]
     assert steps(tmp_path / "run") == steps(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("first", ["evaluation", "checkpoint"])
+def test_an_evaluation_of_an_earlier_step_does_not_rank(first, tmp_path):
+    def run(every_steps, epochs, directory):
+        evaluation = pb.callbacks.PeriodicEvaluation((X, Y), every_steps=every_steps)
+        checkpoint = RetrospectiveCheckpoint(directory, monitor="val_loss", keep_best=2)
+        callbacks = [evaluation, checkpoint]
+        fit(make_model(), callbacks if first == "evaluation" else callbacks[::-1], epochs)
+        return checkpoint, evaluation
+
+    with pytest.raises(ValueError, match=r"of step 2 for the checkpoint of step 3.*`evaluation=`"):
+        run(2, 3, tmp_path / "stale")
+    handed = pb.callbacks.PeriodicEvaluation((X, Y), every_steps=2)
+    resumed = train(tmp_path / "stale", 3, monitor="val_loss", evaluation=handed)
+    assert resumed.resumed_step == 3
+    assert resumed.best.evaluations == len([e for e in handed.evaluations if e.step > 3])
+    checkpoint, evaluation = run(STEPS, 3, tmp_path / "fresh")
+    assert checkpoint.best.value == min(e.metrics["val_loss"] for e in evaluation.evaluations)
+    run(2, 1, tmp_path / "last")  # the last update is always evaluated
 
 
 def test_averages_that_were_ranked_are_what_is_put_back(tmp_path):

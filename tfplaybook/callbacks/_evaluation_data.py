@@ -14,6 +14,11 @@ from tfplaybook._arguments import check_count
 DEFAULT_BATCH_SIZE = 256
 
 _INFINITE = -1
+_EMPTY = (
+    "`validation_data` must have an example. Received: a dataset that yields no batch. Check what "
+    "it reads and filters, whether drop_remainder=True drops its only batch, and, if a generator "
+    "is behind it, that this can be read again."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +94,11 @@ class EvaluationData:
             self._batches = self._arrays.for_evaluate()
         return self._batches
 
+    def check_not_empty(self) -> None:
+        """Raise `ValueError` if the dataset yields nothing; that reads a batch of it."""
+        if self._arrays is None and next(iter(self._batches), None) is None:
+            raise ValueError(_EMPTY)
+
     def rows(self) -> Iterator[Rows]:
         """Yield the batches of one pass."""
         place = 0
@@ -127,7 +137,10 @@ def _check_dataset(dataset: Any, batch_size: int | None) -> None:
             "`batch_size` is for arrays; a dataset is batched already. Received: "
             f"batch_size={batch_size!r} and a {type(dataset).__name__}."
         )
-    if int(dataset.cardinality()) == _INFINITE:
+    batches = int(dataset.cardinality())
+    if batches == 0:
+        raise ValueError(_EMPTY)
+    if batches == _INFINITE:
         raise ValueError(
             "`validation_data` must end. Received: an endless dataset. Leave out `repeat()`, or "
             "take the batches of one pass: `dataset.take(...)`."

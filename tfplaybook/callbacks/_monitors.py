@@ -2,9 +2,10 @@
 
 import difflib
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tfplaybook._metric_names import Direction, direction
+from tfplaybook.callbacks._periodic_evaluation import PeriodicEvaluation
 
 MODES = ("auto", "min", "max")
 
@@ -53,6 +54,28 @@ def _direction(name: str, mode: str) -> Direction:
             "maximized. Pass mode='min' or mode='max'."
         )
     return known
+
+
+def stale_monitor(monitors: Iterable[Monitor], callbacks: Iterable[Any], step: int) -> str:
+    """Say which monitor is that of an earlier step than `step`, if there is one.
+
+    A `PeriodicEvaluation` puts its latest evaluation into the logs of an epoch, whatever update it
+    was made after.
+    """
+    for evaluation in callbacks:
+        if not isinstance(evaluation, PeriodicEvaluation) or not evaluation.evaluations:
+            continue
+        latest = evaluation.evaluations[-1]
+        for monitor in monitors:
+            if monitor.name in latest.metrics and latest.step != step:
+                return (
+                    f"`monitor` must be measured at the step that is saved. Received: "
+                    f"{monitor.name!r} of step {latest.step:,} for the checkpoint of step "
+                    f"{step:,}, from a {type(evaluation).__name__} in `callbacks`. Pass it as "
+                    "`evaluation=` to the checkpoint, which is then saved when it evaluates, or "
+                    "let each epoch end with an evaluation (`plan_epochs`)."
+                )
+    return ""
 
 
 def check_reported(monitors: Iterable[Monitor], metrics: Collection[str]) -> str:

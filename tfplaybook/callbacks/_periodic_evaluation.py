@@ -92,8 +92,8 @@ class PeriodicEvaluation(_keras.Callback):
     Raises:
         ValueError: At construction for a bad argument or an endless dataset; when `fit` starts
             with `use_ema` on an optimizer without averages, or if there is no run directory for
-            `predictions`; in training if targets are of no class, or two evaluations report one
-            name.
+            `predictions`; in training if the dataset yields nothing, targets are of no class, or
+            two evaluations report one name.
 
     Source: playbook I1-I6, J2, K3.
     """
@@ -276,6 +276,8 @@ class PeriodicEvaluation(_keras.Callback):
         kept = None
         with self._evaluated_weights(model):
             results = self._evaluator.evaluate(model, self._data.batches())
+            if not results:  # of an empty dataset, but also of a `test_step` that reports nothing
+                self._data.check_not_empty()
             if self.count_correct or self.predictions is not False:
                 kept = predict_examples(model, self._data, self._ids, step)
         counts = count_correct(kept) if self.count_correct and kept is not None else None

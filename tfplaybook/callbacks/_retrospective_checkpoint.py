@@ -19,7 +19,7 @@ from tfplaybook.callbacks._best import BestCheckpoint
 from tfplaybook.callbacks._data_position import DataPosition
 from tfplaybook.callbacks._evaluation import Evaluation
 from tfplaybook.callbacks._evaluation_history import EvaluationHistory
-from tfplaybook.callbacks._monitors import check_reported, make_monitors
+from tfplaybook.callbacks._monitors import check_reported, make_monitors, stale_monitor
 from tfplaybook.callbacks._periodic_evaluation import PeriodicEvaluation, check_evaluation
 from tfplaybook.callbacks._preemption import PreemptionNotice
 from tfplaybook.callbacks._resumable_run import ResumableRun, describe_configuration
@@ -88,7 +88,8 @@ class RetrospectiveCheckpoint(_keras.Callback):
         ValueError: At construction for a bad argument. When `fit` starts: the configuration has
             changed or is missing, the model is not built or does not fit the checkpoint, no
             checkpoint is whole, or this is a copy that was given no directory of its own. At the
-            first evaluation: `monitor` is not among its metrics.
+            first evaluation: `monitor` is not among its metrics. At the end of an epoch: it is of
+            an earlier step, by a `PeriodicEvaluation` in `callbacks`.
         RuntimeError: When `fit` starts: another process writes there.
         OSError: A checkpoint could not be written; raised at the next save, or at train end.
 
@@ -321,8 +322,11 @@ class RetrospectiveCheckpoint(_keras.Callback):
         if snapshot is None:
             return
         metrics: Mapping[str, float]
+        stale = ""
         if self._evaluation is None:
-            metrics = _scalars(self._logs)
+            callbacks = _keras.stateful_callbacks(self).values()
+            stale = stale_monitor(self._monitors, callbacks, snapshot.step)
+            metrics = {} if stale else _scalars(self._logs)
         elif self._evaluated is not None and self._evaluated.step == snapshot.step:
             metrics = self._evaluated.metrics
         else:
@@ -330,6 +334,8 @@ class RetrospectiveCheckpoint(_keras.Callback):
         self._save(
             snapshot.with_present_rate(self.model), metrics, epoch=self._epoch, is_last=is_last
         )
+        if stale:
+            raise ValueError(stale)
         if self._evaluation is None or metrics:
             missing = check_reported(self._monitors, metrics)
             if missing and self._epoch == self._first_epoch + 1:

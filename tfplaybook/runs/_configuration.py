@@ -4,9 +4,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-# Keras numbers layers in the order in which a process makes them, and objects without a name show
-# their address.
-_MADE_IN_THIS_PROCESS = re.compile(r"_\d+\b| at 0x[0-9a-f]+")
+# Objects without a name show their address.
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+# Keras numbers layers and optimizers in the order in which a process makes them.
+_NUMBER = re.compile(r"_\d+\b")
+# Where these names stand. Anywhere else a number tells `loss_1` from `loss_2`.
+_NUMBERED = frozenset({"name", "keras_history", "input_layers", "output_layers"})
 _SHOWN = 8
 
 
@@ -30,22 +33,26 @@ def check_unchanged(earlier: Any, now: Any, *, where: str) -> None:
     )
 
 
-def _differences(earlier: Any, now: Any, path: str) -> Iterator[str]:
+def _differences(earlier: Any, now: Any, path: str, *, numbered: bool = False) -> Iterator[str]:
     if isinstance(earlier, dict) and isinstance(now, dict):
         for key in [*earlier, *(key for key in now if key not in earlier)]:
             yield from _differences(
-                earlier.get(key), now.get(key), f"{path}.{key}" if path else key
+                earlier.get(key),
+                now.get(key),
+                f"{path}.{key}" if path else key,
+                numbered=numbered or key in _NUMBERED,
             )
     elif isinstance(earlier, list) and isinstance(now, list) and len(earlier) == len(now):
         for index, (one, other) in enumerate(zip(earlier, now, strict=True)):
-            yield from _differences(one, other, f"{path}[{index}]")
-    elif _comparable(earlier) != _comparable(now):
+            yield from _differences(one, other, f"{path}[{index}]", numbered=numbered)
+    elif _comparable(earlier, numbered=numbered) != _comparable(now, numbered=numbered):
         yield f"{path}: {_shown(earlier)} -> {_shown(now)}"
 
 
-def _comparable(value: Any) -> Any:
+def _comparable(value: Any, *, numbered: bool) -> Any:
     if isinstance(value, str):
-        return _MADE_IN_THIS_PROCESS.sub("", value)
+        text = _ADDRESS.sub("", value)
+        return _NUMBER.sub("", text) if numbered else text
     # In JSON 1 and 1.0 are one number, but true is none.
     return (isinstance(value, bool), value)
 

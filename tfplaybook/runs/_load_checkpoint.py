@@ -1,14 +1,17 @@
 """Putting a checkpoint into a model without the callback that saved it."""
 
+import contextlib
 import os
+import secrets
+import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import keras
 
-from tfplaybook import _keras_state
+from tfplaybook import _keras, _keras_state
 from tfplaybook.runs._checkpoint_files import read_record
 from tfplaybook.runs._checkpoint_reader import Checkpoint, CheckpointReader
 from tfplaybook.runs._retention import CheckpointEntry, ranked
@@ -62,15 +65,15 @@ def load_checkpoint(
     Source: playbook I4, I8.
     """
     _keras_state.check_built(model, "load_checkpoint")
+    if include_optimizer:
+        _keras.check_model(model, "load_checkpoint(include_optimizer=True)")
     checkpoint = read_checkpoint(directory, step, monitor=monitor)
     if include_optimizer:
         _keras_state.build_optimizer(model)
         _keras_state.check_optimizers_built(model, "load_checkpoint")
         _keras_state.restore(model, checkpoint.arrays)
     else:
-        _keras_state.restore_model(
-            model, checkpoint.arrays, use_average=checkpoint.record["uses_average"]
-        )
+        _restore_model(model, checkpoint)
     return checkpoint.entry
 
 
@@ -84,10 +87,13 @@ def export_checkpoint(
 ) -> CheckpointEntry:
     """Write a checkpoint as a `.keras` file or, without that ending, as a SavedModel.
 
-    The model has its own weights again afterwards.
+    A `.keras` file of a compiled model has the checkpoint's optimizer state too, so that training
+    can go on from it; one of a model that is not compiled has none. The model is as it was
+    afterwards. The file appears when it is whole: after an error there is nothing at `filepath`.
 
     Args:
-        model: A built model of the same architecture.
+        model: A built model of the same architecture. For a `.keras` file it is compiled with the
+            optimizer of the run, or not at all.
         directory: The run directory.
         filepath: What to write: `"best.keras"`, or a folder for serving, which must not exist.
         step: As for `load_checkpoint`.
@@ -111,20 +117,36 @@ def export_checkpoint(
     if path.exists():
         raise ValueError(f"`filepath` must not exist yet. Received: {path}. Move it away first.")
     checkpoint = read_checkpoint(directory, step, monitor=monitor)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write: Callable[..., object] = model.save if path.suffix == ".keras" else model.export
     options = {} if path.suffix == ".keras" else {"verbose": False}
-    if model.optimizer is not None:
-        _keras_state.build_optimizer(model)  # Keras cannot load one that was saved unbuilt
-    own = _keras_state.capture_model(model)
-    _keras_state.restore_model(
-        model, checkpoint.arrays, use_average=checkpoint.record["uses_average"]
-    )
+    with_optimizer = path.suffix == ".keras" and getattr(model, "optimizer", None) is not None
+    if with_optimizer:
+        _keras_state.build_optimizer(model)
+        _keras_state.check_optimizers_built(model, "export_checkpoint")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = _keras_state.capture_variables(model)
     try:
-        write(path, **options)
+        if with_optimizer:
+            _keras_state.restore_variables(model, checkpoint.arrays)
+        _restore_model(model, checkpoint)
+        with _appearing(path) as beside:
+            write(beside, **options)
     finally:
-        _keras_state.restore_model(model, own)
+        _keras_state.restore_variables(model, own)
     return checkpoint.entry
+
+
+@contextlib.contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """Give a name beside `path` to write to; `path` is there when all is written, or not at all."""
+    beside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
+    try:
+        yield beside
+        beside.rename(path)
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside)
+        beside.unlink(missing_ok=True)
 
 
 def read_checkpoint(
@@ -145,6 +167,11 @@ def read_checkpoint(
     elif step == "best":
         name, mode = _monitor(reader, monitor)
         found = load_best(reader, name, mode)
+    elif isinstance(step, str):
+        raise ValueError(
+            "`step` must be 'best', 'latest', or the step of a checkpoint: one of "
+            f"{[entry.step for entry in reader.entries()]}. Received: {step!r}."
+        )
     else:
         found = reader.load(step)
     if found is None:
@@ -178,9 +205,22 @@ def warn_about_damage(reasons: list[str]) -> None:
         )
 
 
+def _restore_model(model: keras.Model, checkpoint: Checkpoint) -> None:
+    """Give the model the weights that were evaluated; a store of the user's own says of none."""
+    _keras_state.restore_model(
+        model, checkpoint.arrays, use_average=checkpoint.record.get("uses_average", False)
+    )
+
+
 def _monitor(reader: CheckpointReader, name: str | None) -> tuple[str, str]:
     """Return the monitor of that name, or the first one, with its mode."""
     record = read_record(reader.entries()[-1].path).record
+    if "monitors" not in record:
+        raise ValueError(
+            "step='best' goes by the monitors that a RetrospectiveCheckpoint has noted. Received: "
+            f"checkpoints in {reader.directory} that something else has saved. Pass the step that "
+            "`CheckpointReader(...).best(monitor, mode)` says, or 'latest'."
+        )
     monitors = {monitor["name"]: monitor["mode"] for monitor in record["monitors"]}
     name = name or next(iter(monitors))
     if name not in monitors:
