@@ -135,8 +135,10 @@ class RetrospectiveCheckpoint(_keras.Callback):
     def _begin(self) -> None:
         self._resumed = False
         self._resumed_step: int | None = None
-        self._first_step = self._first_epoch = self._epoch = self._batches = 0
-        self._evaluated: Evaluation | None = None
+        self._obsolete_after: int | None = None
+        self._step = self._first_epoch = self._epoch = self._batches = 0
+        self._validation_is_whole = True
+        self._counts_batches = False
         self._pending: Snapshot | None = None
         self._logs: Mapping[str, Any] = {}
         self._camera = Camera()
@@ -240,6 +242,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
         checkpoint = run.load_latest()
         if checkpoint is None:
             run.start(configuration)
+            self._obsolete_after = -1
         else:
             run.check_configuration(configuration)
             self._history = unpack(model, callbacks, checkpoint.arrays)
@@ -247,7 +250,8 @@ class RetrospectiveCheckpoint(_keras.Callback):
             self._first_epoch = checkpoint.record["epoch"]
             epochs = self.params["epochs"]
             finished = checkpoint.record["finished_epochs"] or self._first_epoch
-            has_ended = finished >= epochs or run.has_finished(epochs)
+            has_ended = finished >= epochs or run.has_finished(epochs, checkpoint.entry.step)
+            self._obsolete_after = None if has_ended else checkpoint.entry.step
             _keras.begin_at_epoch(model, epochs if has_ended else self._first_epoch)
             if has_ended and checkpoint.record["monitors"] == self._described_monitors:
                 run.collect()  # by other monitors, it would delete what the run was to keep
@@ -257,16 +261,21 @@ class RetrospectiveCheckpoint(_keras.Callback):
             elif not has_ended and not self._position.seek(checkpoint.record["data_step"]):
                 anew = notices.data_starts_anew(self.directory, self._first_epoch)
                 warnings.warn(anew, stacklevel=2)
-        self._first_step = _keras.count_updates(model)
+            self._step = checkpoint.entry.step
+        self._counts_batches = _keras_state.keeps_other_optimizers(model)
         self._epoch = self._first_epoch
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save the epoch before, which all callbacks have seen by now."""
         _keras.begin_at_epoch(self.model, None)
+        if self._obsolete_after is not None and self._run is not None:
+            # Not before all callbacks have accepted the run.
+            self._run.discard(after=self._obsolete_after)
+            self._obsolete_after = None
         self._save_pending()
         self._epoch = epoch
         self._batches = 0
-        self._evaluated = None
+        self._validation_is_whole = True
         if self._evaluation is not None:
             self._evaluation.on_epoch_begin(epoch, logs)
 
@@ -278,17 +287,25 @@ class RetrospectiveCheckpoint(_keras.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluate when it is time, and stop after a notice of preemption."""
         self._batches = batch + 1
-        if self._evaluation is not None:
-            self._evaluation.on_train_batch_end(batch, logs)
         if self._notice.received:
             self.model.stop_training = True
+            if self._batches != self.params["steps"]:
+                return  # the epoch is repeated, and this evaluation with it
+        if self._evaluation is not None:
+            self._evaluation.on_train_batch_end(batch, logs)
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Average the batch statistics over replicas before they are used (J2)."""
         _keras_state.average_batch_norm(self.model)
 
+    # At the end of a batch it would make Keras wait for the metrics of each one.
+    def on_test_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Stop the validation after a notice of preemption."""
+        if self._notice.received:
+            self._validation_is_whole = False
+            self.model.stop_evaluating = True
+
     def _on_evaluation(self, evaluation: Evaluation) -> None:
-        self._evaluated = evaluation
         is_last_batch = self._batches == self.params["steps"]
         if is_last_batch or self._pending is not None:
             return  # saved as what the epoch ends with
@@ -297,22 +314,30 @@ class RetrospectiveCheckpoint(_keras.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Copy what decides the next step."""
-        if self._evaluation is not None:
-            self._evaluation.on_epoch_end(epoch, logs)
-        steps = self.params["steps"]
-        if self._notice.received:
+        is_preempted = self._notice.received
+        is_whole = not is_preempted or (
+            self._batches == self.params["steps"] and self._validation_is_whole
+        )
+        if is_preempted:
             self.model.stop_training = True
-            if steps is None or self._batches < steps:
-                return  # it is repeated: the data can be sought to the beginning of an epoch
+        if self._evaluation is not None:
+            is_last = is_whole and epoch + 1 == self.params["epochs"]
+            if is_preempted and not is_last:
+                self._evaluation.abandon()
+            self._evaluation.on_epoch_end(epoch, logs)
+        if not is_whole:
+            return  # it is repeated: the data can be sought to the beginning of an epoch
         self._position.advance(self._batches)
-        updates = _keras.count_updates(self.model)
-        if updates <= self._first_step:
-            # A custom train step with optimizers of its own never moves the compiled one's counter.
-            updates = (epoch + 1) * self._batches
+        if self._counts_batches:
+            self._step += self._batches
+        else:
+            # An epoch without an update takes the place of the one before; and a counter that
+            # somebody has set back must not make an older checkpoint the latest.
+            self._step = max(self._step, _keras.count_updates(self.model))
         self._epoch = epoch + 1
         # The optimizer puts the averages into the weights when `fit` ends, so the copy is made
         # now; but callbacks further down the list are still to see the epoch.
-        self._pending = self._camera.take(self.model, updates)
+        self._pending = self._camera.take(self.model, self._step)
         self._logs = {} if logs is None else logs
 
     def _save_pending(self, *, is_last: bool = False) -> None:
@@ -323,10 +348,10 @@ class RetrospectiveCheckpoint(_keras.Callback):
         metrics: Mapping[str, float]
         if self._evaluation is None:
             metrics = _scalars(self._logs)
-        elif self._evaluated is not None and self._evaluated.step == snapshot.step:
-            metrics = self._evaluated.metrics
         else:
-            metrics = {}
+            # Not only of this epoch, which may have made no update.
+            latest = self._evaluation.evaluations[-1:]
+            metrics = latest[0].metrics if latest and latest[0].step == snapshot.step else {}
         self._save(
             snapshot.with_present_rate(self.model), metrics, epoch=self._epoch, is_last=is_last
         )
@@ -374,7 +399,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
                 preempted = notices.preempted(self._epoch, self.params["epochs"])
                 warnings.warn(preempted, stacklevel=2)
             else:
-                self._run.finish(self.params["epochs"])
+                self._run.finish(self.params["epochs"], self._step)
             # The others read what the first has written.
             self._run.host.barrier("saved")
             if self.restore_best and not self._notice.received:
