@@ -187,7 +187,10 @@ def test_a_metric_that_is_not_reported_is_an_error_after_one_epoch_which_is_save
 
 def test_a_validation_that_does_not_come_is_warned_of(tmp_path):
     checkpoint = RetrospectiveCheckpoint(tmp_path, monitor="val_loss")
-    with pytest.warns(UserWarning, match="Pass `validation_data` to `fit`"):
+    with (
+        pytest.warns(UserWarning, match="Pass `validation_data` to `fit`"),
+        pytest.warns(UserWarning, match=r"No checkpoint is ranked by \['val_loss'\]"),
+    ):
         fit(make_model(), [checkpoint], 2)
 
 

@@ -133,17 +133,20 @@ class ResumableRun:
         if self._store is not None:
             self._store.collect()
 
-    def has_finished(self, epochs: int, step: int) -> bool:
-        """Return whether a training of at least so many epochs has ended at `step`.
+    def has_ended(self, checkpoint: Checkpoint, epochs: int) -> bool:
+        """Return whether the checkpoint is the end of a training of at least so many epochs.
 
-        That of a later step, whose checkpoint is damaged, says nothing of the one before.
+        What `finished.json` says of a later one, which is damaged, says nothing of this one.
         """
         content = read_json(
             self._folder / _FINISHED,
             newest_format=_FORMAT,
             check=lambda content: check_entries(content, {"epochs": int}),
         )
-        return content is not None and content["epochs"] >= epochs and content.get("step") == step
+        finished = [checkpoint.record["epoch"], checkpoint.record["finished_epochs"] or 0]
+        if content is not None and content.get("step") == checkpoint.entry.step:
+            finished.append(content["epochs"])
+        return max(finished) >= epochs
 
     def restore_best(self, model: keras.Model, monitor: Monitor) -> None:
         """Give the model the weights of the best checkpoint, or warn that none is ranked."""

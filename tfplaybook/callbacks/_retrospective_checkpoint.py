@@ -1,6 +1,5 @@
 """`RetrospectiveCheckpoint`: keeps the best checkpoints of a run, and resumes it exactly."""
 
-import functools
 import os
 import warnings
 import weakref
@@ -9,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfplaybook import _keras, _keras_state
 from tfplaybook._arguments import check_count
 from tfplaybook.callbacks import _run_notices as notices
-from tfplaybook.callbacks import _taken_directories
 from tfplaybook.callbacks._best import BestCheckpoint
 from tfplaybook.callbacks._data_position import DataPosition
 from tfplaybook.callbacks._evaluation import Evaluation
 from tfplaybook.callbacks._evaluation_history import EvaluationHistory
-from tfplaybook.callbacks._monitors import check_reported, make_monitors
+from tfplaybook.callbacks._fit_hold import FitHold, gives_back_on_error, release_unused
+from tfplaybook.callbacks._monitors import check_reported, make_monitors, scalars
 from tfplaybook.callbacks._periodic_evaluation import PeriodicEvaluation, check_evaluation
 from tfplaybook.callbacks._preemption import PreemptionNotice
 from tfplaybook.callbacks._resumable_run import ResumableRun, describe_configuration
+from tfplaybook.callbacks._step_count import StepCount
 from tfplaybook.callbacks._training_state import Camera, Snapshot, pack, unpack
 from tfplaybook.hosts import Host, current_host
 from tfplaybook.runs import AnyOf, BestN, LatestN, RetentionPolicy
@@ -129,6 +128,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
         # In a search, whole runs are no mistake, and the study says what many of them show.
         self._is_alone = True
         self._run: ResumableRun | None = None
+        self.hold: FitHold | None = None
         self._history = EvaluationHistory()
         self._begin()
 
@@ -136,9 +136,8 @@ class RetrospectiveCheckpoint(_keras.Callback):
         self._resumed = False
         self._resumed_step: int | None = None
         self._obsolete_after: int | None = None
-        self._step = self._first_epoch = self._epoch = self._batches = 0
+        self._first_epoch = self._epoch = self._batches = 0
         self._validation_is_whole = True
-        self._counts_batches = False
         self._pending: Snapshot | None = None
         self._logs: Mapping[str, Any] = {}
         self._camera = Camera()
@@ -189,6 +188,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
         if self._evaluation is not None:
             self._evaluation.set_params(params)
 
+    @gives_back_on_error
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Listen for a notice of preemption."""
         super().on_train_begin(logs)
@@ -203,6 +203,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
             self._evaluation.owners_host = self._host
             self._evaluation.on_train_begin(logs)
 
+    @gives_back_on_error
     def resume(self) -> None:
         """Open the run and go on where it was stopped, before any callback of ours begins."""
         if self._resumed:
@@ -210,11 +211,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
         self._resumed = True
         model = self.model
         self._run = run = self._open()
-        try:
-            self._put_back(model, run)
-        except BaseException:
-            self._release()
-            raise
+        self._put_back(model, run)
         run.host.barrier("resumed")
 
     def _open(self) -> ResumableRun:
@@ -225,10 +222,9 @@ class RetrospectiveCheckpoint(_keras.Callback):
             )
         if self.directory == self._others_directory:
             raise ValueError(notices.copied(type(self).__name__, self.directory))
-        _taken_directories.release(self.directory)
+        release_unused()
         run = ResumableRun(self.directory, self._keep, self._host or current_host())
-        give_back = functools.partial(_give_back, run, self._notice, self._position)
-        _taken_directories.take(self.directory, give_back)
+        self.hold = FitHold(run, self._notice, self._position)
         return run
 
     def _put_back(self, model: keras.Model, run: ResumableRun) -> None:
@@ -249,8 +245,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
             self._resumed_step = checkpoint.entry.step
             self._first_epoch = checkpoint.record["epoch"]
             epochs = self.params["epochs"]
-            finished = checkpoint.record["finished_epochs"] or self._first_epoch
-            has_ended = finished >= epochs or run.has_finished(epochs, checkpoint.entry.step)
+            has_ended = run.has_ended(checkpoint, epochs)
             self._obsolete_after = None if has_ended else checkpoint.entry.step
             _keras.begin_at_epoch(model, epochs if has_ended else self._first_epoch)
             if has_ended and checkpoint.record["monitors"] == self._described_monitors:
@@ -261,10 +256,10 @@ class RetrospectiveCheckpoint(_keras.Callback):
             elif not has_ended and not self._position.seek(checkpoint.record["data_step"]):
                 anew = notices.data_starts_anew(self.directory, self._first_epoch)
                 warnings.warn(anew, stacklevel=2)
-            self._step = checkpoint.entry.step
-        self._counts_batches = _keras_state.keeps_other_optimizers(model)
+        self._steps = StepCount(model, self._resumed_step or 0)
         self._epoch = self._first_epoch
 
+    @gives_back_on_error
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save the epoch before, which all callbacks have seen by now."""
         _keras.begin_at_epoch(self.model, None)
@@ -284,6 +279,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
         if self._evaluation is not None:
             self._evaluation.on_train_batch_begin(batch, logs)
 
+    @gives_back_on_error
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluate when it is time, and stop after a notice of preemption."""
         self._batches = batch + 1
@@ -312,6 +308,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
         snapshot = self._camera.take(self.model, evaluation.step)
         self._save(snapshot, evaluation.metrics, epoch=None)
 
+    @gives_back_on_error
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Copy what decides the next step."""
         is_preempted = self._notice.received
@@ -328,16 +325,11 @@ class RetrospectiveCheckpoint(_keras.Callback):
         if not is_whole:
             return  # it is repeated: the data can be sought to the beginning of an epoch
         self._position.advance(self._batches)
-        if self._counts_batches:
-            self._step += self._batches
-        else:
-            # An epoch without an update takes the place of the one before; and a counter that
-            # somebody has set back must not make an older checkpoint the latest.
-            self._step = max(self._step, _keras.count_updates(self.model))
+        step = self._steps.end_epoch(self.model, self._batches)
         self._epoch = epoch + 1
         # The optimizer puts the averages into the weights when `fit` ends, so the copy is made
         # now; but callbacks further down the list are still to see the epoch.
-        self._pending = self._camera.take(self.model, self._step)
+        self._pending = self._camera.take(self.model, step)
         self._logs = {} if logs is None else logs
 
     def _save_pending(self, *, is_last: bool = False) -> None:
@@ -347,7 +339,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
             return
         metrics: Mapping[str, float]
         if self._evaluation is None:
-            metrics = _scalars(self._logs)
+            metrics = scalars(self._logs)
         else:
             # Not only of this epoch, which may have made no update.
             latest = self._evaluation.evaluations[-1:]
@@ -399,28 +391,19 @@ class RetrospectiveCheckpoint(_keras.Callback):
                 preempted = notices.preempted(self._epoch, self.params["epochs"])
                 warnings.warn(preempted, stacklevel=2)
             else:
-                self._run.finish(self.params["epochs"], self._step)
+                self._run.finish(self.params["epochs"], self._steps.step)
             # The others read what the first has written.
             self._run.host.barrier("saved")
             if self.restore_best and not self._notice.received:
                 self._run.restore_best(model, self._monitors[0])
         finally:
             self._release()
+        if self._epoch > self._first_epoch and not self._notice.received:
+            notices.warn_of_unseen(self._monitors, self._history)
         best = self.best
         if self._is_alone and best is not None and best.is_early and not self._notice.received:
             warnings.warn(str(best), stacklevel=2)
 
     def _release(self) -> None:
-        assert self.directory is not None
-        _taken_directories.release(self.directory)
-
-
-def _give_back(run: ResumableRun, notice: PreemptionNotice, position: DataPosition) -> None:
-    """Give back the signal, the beginning of the data and the directory."""
-    notice.close()
-    position.give_back()
-    run.close()
-
-
-def _scalars(logs: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+        if self.hold is not None:
+            self.hold.release()
