@@ -156,7 +156,8 @@ class RetrospectiveCheckpoint(_keras.Callback):
 
     def end_execution(self) -> None:
         """Let go of directory, data and signal, which a `fit` that was interrupted still holds."""
-        self._release()
+        if self.hold is not None:
+            self.hold.release()
 
     @property
     def best(self) -> BestCheckpoint | None:
@@ -193,7 +194,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
         """Listen for a notice of preemption."""
         super().on_train_begin(logs)
         if not self._resumed:
-            _keras.registry(self.model)["resumer"]()._release()
+            _keras.registry(self.model)["resumer"]().end_execution()
             raise ValueError(
                 f"Two {type(self).__name__} in one `fit`: pass one, with several monitors."
             )
@@ -209,10 +210,9 @@ class RetrospectiveCheckpoint(_keras.Callback):
         if self._resumed:
             return
         self._resumed = True
-        model = self.model
-        self._run = run = self._open()
-        self._put_back(model, run)
-        run.host.barrier("resumed")
+        self._run = self._open()
+        self._put_back(self.model, self._run)
+        self._run.host.barrier("resumed")
 
     def _open(self) -> ResumableRun:
         if self.directory is None:
@@ -273,11 +273,6 @@ class RetrospectiveCheckpoint(_keras.Callback):
         self._validation_is_whole = True
         if self._evaluation is not None:
             self._evaluation.on_epoch_begin(epoch, logs)
-
-    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Let the evaluation know."""
-        if self._evaluation is not None:
-            self._evaluation.on_train_batch_begin(batch, logs)
 
     @gives_back_on_error
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
@@ -388,8 +383,7 @@ class RetrospectiveCheckpoint(_keras.Callback):
             self._save_pending(is_last=not self._notice.received)
             assert self._run is not None
             if self._notice.received:
-                preempted = notices.preempted(self._epoch, self.params["epochs"])
-                warnings.warn(preempted, stacklevel=2)
+                warnings.warn(notices.preempted(self._epoch, self.params["epochs"]), stacklevel=2)
             else:
                 self._run.finish(self.params["epochs"], self._steps.step)
             # The others read what the first has written.
@@ -397,13 +391,9 @@ class RetrospectiveCheckpoint(_keras.Callback):
             if self.restore_best and not self._notice.received:
                 self._run.restore_best(model, self._monitors[0])
         finally:
-            self._release()
+            self.end_execution()
         if self._epoch > self._first_epoch and not self._notice.received:
             notices.warn_of_unseen(self._monitors, self._history)
         best = self.best
         if self._is_alone and best is not None and best.is_early and not self._notice.received:
             warnings.warn(str(best), stacklevel=2)
-
-    def _release(self) -> None:
-        if self.hold is not None:
-            self.hold.release()
