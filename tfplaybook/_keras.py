@@ -9,6 +9,7 @@ import math
 import sys
 import weakref
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any, Protocol
 
 import keras
@@ -258,7 +259,7 @@ class PresentFit:
     """
 
     def __init__(self) -> None:
-        frame = sys._getframe(1)
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             owner = frame.f_locals.get("self")
             if isinstance(owner, keras.callbacks.CallbackList):
@@ -272,7 +273,8 @@ class PresentFit:
         """Return whether the call has not ended."""
         if self._callbacks is None or self._callbacks() is None:
             return False
-        for frame in sys._current_frames().values():
+        for top in sys._current_frames().values():
+            frame: FrameType | None = top
             while frame is not None:
                 if id(frame) == self._caller:
                     return True
