@@ -98,6 +98,25 @@ def test_fit_asks_the_model_for_its_first_epoch():
     assert history.epoch == [2, 3], f"Keras {keras.version()} no longer reads _initial_epoch"
 
 
+def test_a_list_of_callbacks_dies_with_the_call_of_fit():
+    seen, over = [], []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen.append(_keras.PresentFit())
+            seen[0].when_over(lambda: over.append(True))
+
+        def on_epoch_end(self, epoch, logs=None):
+            over.append(not seen[0].is_running())
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones((2, 1))
+    model.fit(x, x, callbacks=[Watch()], verbose=0)
+    assert over == [False, True], f"Keras {keras.version()} makes or keeps CallbackList otherwise"
+    assert not seen[0].is_running()
+
+
 def test_optimizers_keep_their_averages_beside_the_weights():
     weight = keras.Variable(np.ones(2, "float32"))
     optimizer = keras.optimizers.SGD(use_ema=True)

@@ -83,7 +83,7 @@ def parse_json(
             _check_format(path, content, newest_format)
         if check is not None:
             check(content)
-    except _NewerFormatError:
+    except NewerFormatError:
         raise
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error} {remedy}") from error
@@ -126,7 +126,7 @@ def excerpt(value: Any) -> str:
     return text if len(text) <= _EXCERPT_LENGTH else f"{text[:_EXCERPT_LENGTH]}..."
 
 
-class _NewerFormatError(ValueError):
+class NewerFormatError(ValueError):
     """The file is whole, but a newer version wrote it."""
 
 
@@ -147,7 +147,7 @@ def _check_format(path: Path, content: dict[str, Any], newest: int) -> None:
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise ValueError(f"`format` must be a positive integer. Received: {excerpt(number)}.")
     if number > newest:
-        raise _NewerFormatError(
+        raise NewerFormatError(
             f"{path} has format {number}; this version of tfplaybook reads up to {newest}. "
             "Upgrade tfplaybook."
         )

@@ -6,8 +6,10 @@
 import copy
 import inspect
 import math
+import sys
 import weakref
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any, Protocol
 
 import keras
@@ -255,6 +257,44 @@ class Callback(keras.callbacks.Callback):
         bound = inspect.signature(type(self)).bind(*self._arguments[0], **self._arguments[1])
         fixed = {k: v for k, v in bound.arguments.items() if k not in self.free_arguments}
         return {"class": type(self).__name__, **_plain(fixed)}
+
+
+class PresentFit:
+    """The `fit` that calls our callbacks now, or none; to be made in a hook of a callback.
+
+    Its list of callbacks is a local variable of `fit`: it dies with that call, however it ends. An
+    error that somebody keeps keeps the call's variables too, so whether it runs is asked of the
+    stacks of all threads.
+    """
+
+    def __init__(self) -> None:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            owner = frame.f_locals.get("self")
+            if isinstance(owner, keras.callbacks.CallbackList):
+                break
+            frame = frame.f_back
+        self._callbacks = None if frame is None else weakref.ref(owner)
+        # Not the frame, which would keep the variables. No other has its id while it runs.
+        self._caller = None if frame is None else id(frame.f_back)
+
+    def is_running(self) -> bool:
+        """Return whether the call has not ended."""
+        if self._callbacks is None or self._callbacks() is None:
+            return False
+        for top in sys._current_frames().values():
+            frame: FrameType | None = top
+            while frame is not None:
+                if id(frame) == self._caller:
+                    return True
+                frame = frame.f_back
+        return False
+
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Call it when the call has ended and nobody keeps its variables."""
+        callbacks = None if self._callbacks is None else self._callbacks()
+        if callbacks is not None:
+            weakref.finalize(callbacks, call).atexit = False
 
 
 class InstalledRate:

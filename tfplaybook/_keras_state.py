@@ -232,6 +232,14 @@ def _optimizers(model: keras.Model) -> list[Any]:
     return found
 
 
+def keeps_other_optimizers(model: keras.Model) -> bool:
+    """Return whether a custom train step keeps optimizers beside the compiled one.
+
+    The counter of the compiled one then need not move.
+    """
+    return len(_optimizers(model)) > len(_keras.optimizer_chain(model))
+
+
 def _optimizer_variables(optimizer: Any) -> list[Any]:
     """Return what the optimizer tracks, and what it holds untracked, as Nadam its product."""
     held = [v for _, v in sorted(vars(optimizer).items()) if isinstance(v, keras.Variable)]

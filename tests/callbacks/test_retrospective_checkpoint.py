@@ -68,13 +68,13 @@ def train(directory, epochs=5, *, callbacks=(), interrupt=None, model=None, **op
     model = model or make_model()
     checkpoint = RetrospectiveCheckpoint(directory, **{"monitor": "loss", **options})
     callbacks = [checkpoint, *callbacks]
-    if interrupt is not None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The run in .* (its data starts anew|has ended)")
+        if interrupt is None:
+            fit(model, callbacks, epochs)
+            return checkpoint
         with pytest.raises(KeyboardInterrupt):
             fit(model, [*callbacks, Interrupt(interrupt)], epochs)
-    else:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The run in .* (its data starts anew|has ended)")
-            fit(model, callbacks, epochs)
     return checkpoint
 
 
@@ -191,7 +191,10 @@ def test_a_metric_that_is_not_reported_is_an_error_after_one_epoch_which_is_save
 
 def test_a_validation_that_does_not_come_is_warned_of(tmp_path):
     checkpoint = RetrospectiveCheckpoint(tmp_path, monitor="val_loss")
-    with pytest.warns(UserWarning, match="Pass `validation_data` to `fit`"):
+    with (
+        pytest.warns(UserWarning, match="Pass `validation_data` to `fit`"),
+        pytest.warns(UserWarning, match=r"No checkpoint is ranked by \['val_loss'\]"),
+    ):
         fit(make_model(), [checkpoint], 2)
 
 
@@ -208,6 +211,103 @@ def test_a_directory_is_needed(tmp_path):
 
 
 # Going on.
+
+
+def evaluated(directory, interrupt=None, *, units=4):
+    evaluation = pb.callbacks.PeriodicEvaluation((X, Y), every_steps=2)
+    return train(
+        directory, 3, interrupt=interrupt, model=make_model(units=units), monitor="val_loss",
+        keep_best=9, evaluation=evaluation,
+    )  # fmt: skip
+
+
+class InterruptBatch(keras.callbacks.Callback):
+    """Interrupt in an epoch."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches -= 1
+        if self.batches == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("batches", [3, 5])
+def test_what_an_interrupted_epoch_has_left_is_not_of_the_run_that_goes_on(batches, tmp_path):
+    """Interrupted before any whole epoch, another run starts anew; after one, it goes on."""
+    evaluation = pb.callbacks.PeriodicEvaluation((X, Y), every_steps=2)
+    left = RetrospectiveCheckpoint(tmp_path, monitor="val_loss", keep_best=9, evaluation=evaluation)
+    model = make_model(units=5 if batches == 3 else 4)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [left, InterruptBatch(batches)], 3)
+    left.end_execution()
+    before = steps(tmp_path)
+    assert before[-1] == batches - 1
+    if batches == 5:
+        with pytest.raises(ValueError, match="units: 4 -> 6"):
+            evaluated(tmp_path, units=6)
+        assert steps(tmp_path) == before
+    evaluated(tmp_path, interrupt=0 if batches == 3 else 1)
+    assert steps(tmp_path) == ([] if batches == 3 else [2, 3])
+
+
+def test_a_run_of_which_the_end_is_damaged_has_not_ended(tmp_path):
+    train(tmp_path, 4)
+    (entries(tmp_path)[-1].path / "state.safetensors").unlink()
+    model = make_model()
+    with pytest.warns(UserWarning, match="Damaged checkpoints are passed over"):
+        train(tmp_path, 4, model=model)
+    assert keras.ops.convert_to_numpy(model.optimizer.iterations) == 4 * STEPS
+    assert steps(tmp_path)[-1] == 4 * STEPS
+
+
+def test_a_newer_format_is_not_written_over(tmp_path):
+    train(tmp_path, 3)
+    record = entries(tmp_path)[-1].path / "record.json"
+    record.write_text('{"format": 2}')
+    with pytest.raises(ValueError, match=r"has format 2; .* Upgrade tfplaybook"):
+        train(tmp_path, 4)
+    assert record.read_text() == '{"format": 2}'
+
+
+@pytest.mark.parametrize("interrupt", [None, 1, 2, 3])
+def test_the_step_never_goes_back_while_gradients_are_accumulated(interrupt, tmp_path):
+    """Of 8 batches for an update the first two epochs, of three, make none."""
+
+    def model():
+        model = make_model()
+        optimizer = keras.optimizers.SGD(0.01, gradient_accumulation_steps=8)
+        model.compile(optimizer, "mse", run_eagerly=True)
+        return model
+
+    if interrupt is not None:
+        train(tmp_path, 6, model=model(), interrupt=interrupt, keep_best=9)
+    last = model()
+    assert train(tmp_path, 6, model=last, keep_best=9).resumed_step == (
+        None if interrupt is None else interrupt * STEPS // 8
+    )
+    assert steps(tmp_path) == [0, 1, 2]
+    latest = pb.runs.CheckpointReader(tmp_path / "checkpoints").load_latest().checkpoint
+    assert latest.record["epoch"] == 6
+    assert keras.ops.convert_to_numpy(last.optimizer.iterations) == 2
+
+
+def test_an_epoch_without_an_update_keeps_the_evaluation_of_its_step(tmp_path):
+    model = make_model()
+    model.compile(
+        keras.optimizers.SGD(0.01, gradient_accumulation_steps=3), "mse", run_eagerly=True
+    )
+    evaluation = pb.callbacks.PeriodicEvaluation((X[:8], Y[:8]), every_steps=1)
+    checkpoint = RetrospectiveCheckpoint(
+        tmp_path, monitor="val_loss", keep_best=9, evaluation=evaluation
+    )
+    model.fit(
+        X[:16], Y[:16], batch_size=8, epochs=5, shuffle=False, verbose=0, callbacks=[checkpoint]
+    )
+    assert [found.step for found in evaluation.evaluations] == [1, 2, 3]
+    assert {entry.step for entry in entries(tmp_path) if "val_loss" in entry.metrics} == {1, 2, 3}
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path):

@@ -139,7 +139,7 @@ def outcome(directory):
     for entry in reader.entries():
         loaded = reader.load(entry.step)
         arrays = {
-            name: (a.dtype.name, a.tobytes())
+            _keras_state._comparable(name): (a.dtype.name, a.tobytes())
             for name, a in loaded.arrays.items()
             if not name.endswith("/seconds")
         }

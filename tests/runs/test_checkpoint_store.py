@@ -21,7 +21,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from safetensors.numpy import load_file
 
-from tfplaybook.runs import BestN, CheckpointReader, CheckpointStore, EveryNSteps, LatestN
+from tfplaybook.runs import (
+    BestN,
+    CheckpointReader,
+    CheckpointStore,
+    EveryNSteps,
+    LatestN,
+    _checkpoint_files,
+)
 
 DTYPES = [
     "bool",
@@ -235,6 +242,34 @@ def test_load_latest(store):
     save(store, 3, resumable=False)
     assert store.load_latest().checkpoint.entry.step == 2
     assert store.load_latest(resumable=False).checkpoint.entry.step == 3
+
+
+def test_what_a_run_makes_again_can_be_discarded(store):
+    for step in (1, 2, 3, 4):
+        save(store, step)
+    (store.folder(4) / "record.json").write_bytes(b"")
+    store.load_latest()
+    store.discard(after=1)
+    assert steps(store) == [1]
+    assert store.folder(4).exists(), "damaged, and not ours to throw away"
+    store.discard(after=-1)
+    assert steps(store) == []
+
+
+def test_folders_that_were_made_are_on_the_disk_with_the_store(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(_checkpoint_files, "sync_directory", synced.append)
+    with CheckpointStore(tmp_path / "runs" / "first" / "checkpoints", keep=LatestN(1)):
+        pass
+    assert set(synced) == {tmp_path, tmp_path / "runs", tmp_path / "runs" / "first"}
+
+
+def test_a_lock_that_was_removed_is_named(store, directory):
+    (directory / ".lock").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"its \.lock was removed, which keeps other writers"
+    ):
+        save(store, 1)
 
 
 def test_a_load_that_finds_nothing_says_what_there_is(store):
@@ -463,7 +498,6 @@ class TestDamage:
             ("record.json", None, "has no record.json. Move its folder away"),
             ("record.json", b"", "is no JSON"),
             ("record.json", b"[]", "must be a JSON object"),
-            ("record.json", b'{"format": 2}', "has format 2; this version of tfplaybook reads"),
             ("record.json", b'{"format": 1}', "does not match its checksum"),
             ("record.json", b'{"format": "x"}', "`format` must be a positive integer"),
             ("state.safetensors", None, "has no state.safetensors. Move its folder away"),
@@ -483,6 +517,13 @@ class TestDamage:
         path = damaged / name
         path.unlink() if content is None else path.write_bytes(content)
         self.check(store, damaged, message, readable_record=name != "record.json")
+
+    def test_a_newer_format_is_no_damage_to_go_back_over(self, store, damaged):
+        (damaged / "record.json").write_bytes(b'{"format": 2}')
+        message = "has format 2; this version of tfplaybook reads up to 1. Upgrade tfplaybook"
+        for resumable in (True, False):
+            with pytest.raises(ValueError, match=message):
+                store.load_latest(resumable=resumable)
 
     def test_a_torn_record(self, store, damaged):
         path = damaged / "record.json"

@@ -1,8 +1,10 @@
 """Which metrics rank the checkpoints, and in which direction."""
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from tfplaybook._metric_names import Direction, direction
 from tfplaybook.callbacks._periodic_evaluation import PeriodicEvaluation
@@ -99,3 +101,8 @@ def check_reported(monitors: Iterable[Monitor], metrics: Collection[str]) -> str
         return f"{message} Pass `validation_data` to `fit`, or an `evaluation` to the checkpoint."
     close = difflib.get_close_matches(name, available, n=1)
     raise ValueError(message + (f" Did you mean {close[0]!r}?" if close else ""))
+
+
+def scalars(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Return those of the logs of an epoch that can rank a checkpoint."""
+    return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}

@@ -264,6 +264,12 @@ class PeriodicEvaluation(_keras.Callback):
                 stacklevel=2,
             )
 
+    def abandon(self) -> None:
+        """Evaluate no more in this `fit`, whose end is not that of the run."""
+        self._training = False
+        self._start = None
+        self._batches_made = 0
+
     def _evaluate_last(self, model: keras.Model) -> None:
         updates = _keras.count_updates(model)
         done = bool(self._evaluations) and self._evaluations[-1].step >= updates

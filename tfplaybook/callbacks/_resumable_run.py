@@ -112,25 +112,41 @@ class ResumableRun:
                 step, arrays, metrics=dict(metrics), resumable=resumable, record=record
             )
 
-    def finish(self, epochs: int) -> None:
-        """Note that the training of `epochs` epochs has ended, with all checkpoints on disk."""
+    def finish(self, epochs: int, step: int) -> None:
+        """Note that the training of `epochs` epochs has ended at `step`, with all on disk."""
         if self._store is not None:
             self._store.wait()
-            replace_json(self._folder / _FINISHED, {"format": _FORMAT, "epochs": epochs})
+            replace_json(
+                self._folder / _FINISHED, {"format": _FORMAT, "epochs": epochs, "step": step}
+            )
+
+    def discard(self, *, after: int) -> None:
+        """Delete the checkpoints of higher steps than `after`, which the run makes again.
+
+        An interrupted run has left them, and the one that goes on may never rank such a step.
+        """
+        if self._store is not None:
+            self._store.discard(after=after)
 
     def collect(self) -> None:
         """Delete checkpoints that the run does not keep; no later save would."""
         if self._store is not None:
             self._store.collect()
 
-    def has_finished(self, epochs: int) -> bool:
-        """Return whether a training of at least so many epochs has ended."""
+    def has_ended(self, checkpoint: Checkpoint, epochs: int) -> bool:
+        """Return whether the checkpoint is the end of a training of at least so many epochs.
+
+        What `finished.json` says of a later one, which is damaged, says nothing of this one.
+        """
         content = read_json(
             self._folder / _FINISHED,
             newest_format=_FORMAT,
             check=lambda content: check_entries(content, {"epochs": int}),
         )
-        return content is not None and content["epochs"] >= epochs
+        finished = [checkpoint.record["epoch"], checkpoint.record["finished_epochs"] or 0]
+        if content is not None and content.get("step") == checkpoint.entry.step:
+            finished.append(content["epochs"])
+        return max(finished) >= epochs
 
     def restore_best(self, model: keras.Model, monitor: Monitor) -> None:
         """Give the model the weights of the best checkpoint, or warn that none is ranked."""

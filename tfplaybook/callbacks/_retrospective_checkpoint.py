@@ -1,6 +1,5 @@
 """`RetrospectiveCheckpoint`: keeps the best checkpoints of a run, and resumes it exactly."""
 
-import functools
 import os
 import warnings
 import weakref
@@ -9,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfplaybook import _keras, _keras_state
 from tfplaybook._arguments import check_count
 from tfplaybook.callbacks import _run_notices as notices
-from tfplaybook.callbacks import _taken_directories
 from tfplaybook.callbacks._best import BestCheckpoint
 from tfplaybook.callbacks._data_position import DataPosition
 from tfplaybook.callbacks._evaluation import Evaluation
 from tfplaybook.callbacks._evaluation_history import EvaluationHistory
-from tfplaybook.callbacks._monitors import check_reported, make_monitors, stale_monitor
+from tfplaybook.callbacks._fit_hold import FitHold, gives_back_on_error, release_unused
+from tfplaybook.callbacks._monitors import check_reported, make_monitors, scalars, stale_monitor
 from tfplaybook.callbacks._periodic_evaluation import PeriodicEvaluation, check_evaluation
 from tfplaybook.callbacks._preemption import PreemptionNotice
 from tfplaybook.callbacks._resumable_run import ResumableRun, describe_configuration
+from tfplaybook.callbacks._step_count import StepCount
 from tfplaybook.callbacks._training_state import Camera, Snapshot, pack, unpack
 from tfplaybook.hosts import Host, current_host
 from tfplaybook.runs import AnyOf, BestN, LatestN, RetentionPolicy
@@ -130,14 +129,16 @@ class RetrospectiveCheckpoint(_keras.Callback):
         # In a search, whole runs are no mistake, and the study says what many of them show.
         self._is_alone = True
         self._run: ResumableRun | None = None
+        self.hold: FitHold | None = None
         self._history = EvaluationHistory()
         self._begin()
 
     def _begin(self) -> None:
         self._resumed = False
         self._resumed_step: int | None = None
-        self._first_step = self._first_epoch = self._epoch = self._batches = 0
-        self._evaluated: Evaluation | None = None
+        self._obsolete_after: int | None = None
+        self._first_epoch = self._epoch = self._batches = 0
+        self._validation_is_whole = True
         self._pending: Snapshot | None = None
         self._logs: Mapping[str, Any] = {}
         self._camera = Camera()
@@ -156,7 +157,8 @@ class RetrospectiveCheckpoint(_keras.Callback):
 
     def end_execution(self) -> None:
         """Let go of directory, data and signal, which a `fit` that was interrupted still holds."""
-        self._release()
+        if self.hold is not None:
+            self.hold.release()
 
     @property
     def best(self) -> BestCheckpoint | None:
@@ -188,11 +190,12 @@ class RetrospectiveCheckpoint(_keras.Callback):
         if self._evaluation is not None:
             self._evaluation.set_params(params)
 
+    @gives_back_on_error
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Listen for a notice of preemption."""
         super().on_train_begin(logs)
         if not self._resumed:
-            _keras.registry(self.model)["resumer"]()._release()
+            _keras.registry(self.model)["resumer"]().end_execution()
             raise ValueError(
                 f"Two {type(self).__name__} in one `fit`: pass one, with several monitors."
             )
@@ -202,19 +205,15 @@ class RetrospectiveCheckpoint(_keras.Callback):
             self._evaluation.owners_host = self._host
             self._evaluation.on_train_begin(logs)
 
+    @gives_back_on_error
     def resume(self) -> None:
         """Open the run and go on where it was stopped, before any callback of ours begins."""
         if self._resumed:
             return
         self._resumed = True
-        model = self.model
-        self._run = run = self._open()
-        try:
-            self._put_back(model, run)
-        except BaseException:
-            self._release()
-            raise
-        run.host.barrier("resumed")
+        self._run = self._open()
+        self._put_back(self.model, self._run)
+        self._run.host.barrier("resumed")
 
     def _open(self) -> ResumableRun:
         if self.directory is None:
@@ -224,10 +223,9 @@ class RetrospectiveCheckpoint(_keras.Callback):
             )
         if self.directory == self._others_directory:
             raise ValueError(notices.copied(type(self).__name__, self.directory))
-        _taken_directories.release(self.directory)
+        release_unused()
         run = ResumableRun(self.directory, self._keep, self._host or current_host())
-        give_back = functools.partial(_give_back, run, self._notice, self._position)
-        _taken_directories.take(self.directory, give_back)
+        self.hold = FitHold(run, self._notice, self._position)
         return run
 
     def _put_back(self, model: keras.Model, run: ResumableRun) -> None:
@@ -241,14 +239,15 @@ class RetrospectiveCheckpoint(_keras.Callback):
         checkpoint = run.load_latest()
         if checkpoint is None:
             run.start(configuration)
+            self._obsolete_after = -1
         else:
             run.check_configuration(configuration)
             self._history = unpack(model, callbacks, checkpoint.arrays)
             self._resumed_step = checkpoint.entry.step
             self._first_epoch = checkpoint.record["epoch"]
             epochs = self.params["epochs"]
-            finished = checkpoint.record["finished_epochs"] or self._first_epoch
-            has_ended = finished >= epochs or run.has_finished(epochs)
+            has_ended = run.has_ended(checkpoint, epochs)
+            self._obsolete_after = None if has_ended else checkpoint.entry.step
             _keras.begin_at_epoch(model, epochs if has_ended else self._first_epoch)
             if has_ended and checkpoint.record["monitors"] == self._described_monitors:
                 run.collect()  # by other monitors, it would delete what the run was to keep
@@ -258,62 +257,75 @@ class RetrospectiveCheckpoint(_keras.Callback):
             elif not has_ended and not self._position.seek(checkpoint.record["data_step"]):
                 anew = notices.data_starts_anew(self.directory, self._first_epoch)
                 warnings.warn(anew, stacklevel=2)
-        self._first_step = _keras.count_updates(model)
+        self._steps = StepCount(model, self._resumed_step or 0)
         self._epoch = self._first_epoch
 
+    @gives_back_on_error
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save the epoch before, which all callbacks have seen by now."""
         _keras.begin_at_epoch(self.model, None)
+        if self._obsolete_after is not None and self._run is not None:
+            # Not before all callbacks have accepted the run.
+            self._run.discard(after=self._obsolete_after)
+            self._obsolete_after = None
         self._save_pending()
         self._epoch = epoch
         self._batches = 0
-        self._evaluated = None
+        self._validation_is_whole = True
         if self._evaluation is not None:
             self._evaluation.on_epoch_begin(epoch, logs)
 
-    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Let the evaluation know."""
-        if self._evaluation is not None:
-            self._evaluation.on_train_batch_begin(batch, logs)
-
+    @gives_back_on_error
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluate when it is time, and stop after a notice of preemption."""
         self._batches = batch + 1
-        if self._evaluation is not None:
-            self._evaluation.on_train_batch_end(batch, logs)
         if self._notice.received:
             self.model.stop_training = True
+            if self._batches != self.params["steps"]:
+                return  # the epoch is repeated, and this evaluation with it
+        if self._evaluation is not None:
+            self._evaluation.on_train_batch_end(batch, logs)
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Average the batch statistics over replicas before they are used (J2)."""
         _keras_state.average_batch_norm(self.model)
 
+    # At the end of a batch it would make Keras wait for the metrics of each one.
+    def on_test_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Stop the validation after a notice of preemption."""
+        if self._notice.received:
+            self._validation_is_whole = False
+            self.model.stop_evaluating = True
+
     def _on_evaluation(self, evaluation: Evaluation) -> None:
-        self._evaluated = evaluation
         is_last_batch = self._batches == self.params["steps"]
         if is_last_batch or self._pending is not None:
             return  # saved as what the epoch ends with
         snapshot = self._camera.take(self.model, evaluation.step)
         self._save(snapshot, evaluation.metrics, epoch=None)
 
+    @gives_back_on_error
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Copy what decides the next step."""
-        if self._evaluation is not None:
-            self._evaluation.on_epoch_end(epoch, logs)
-        steps = self.params["steps"]
-        if self._notice.received:
+        is_preempted = self._notice.received
+        is_whole = not is_preempted or (
+            self._batches == self.params["steps"] and self._validation_is_whole
+        )
+        if is_preempted:
             self.model.stop_training = True
-            if steps is None or self._batches < steps:
-                return  # it is repeated: the data can be sought to the beginning of an epoch
+        if self._evaluation is not None:
+            is_last = is_whole and epoch + 1 == self.params["epochs"]
+            if is_preempted and not is_last:
+                self._evaluation.abandon()
+            self._evaluation.on_epoch_end(epoch, logs)
+        if not is_whole:
+            return  # it is repeated: the data can be sought to the beginning of an epoch
         self._position.advance(self._batches)
-        updates = _keras.count_updates(self.model)
-        if updates <= self._first_step:
-            # A custom train step with optimizers of its own never moves the compiled one's counter.
-            updates = (epoch + 1) * self._batches
+        step = self._steps.end_epoch(self.model, self._batches)
         self._epoch = epoch + 1
         # The optimizer puts the averages into the weights when `fit` ends, so the copy is made
         # now; but callbacks further down the list are still to see the epoch.
-        self._pending = self._camera.take(self.model, updates)
+        self._pending = self._camera.take(self.model, step)
         self._logs = {} if logs is None else logs
 
     def _save_pending(self, *, is_last: bool = False) -> None:
@@ -326,11 +338,11 @@ class RetrospectiveCheckpoint(_keras.Callback):
         if self._evaluation is None:
             callbacks = _keras.stateful_callbacks(self).values()
             stale = stale_monitor(self._monitors, callbacks, snapshot.step)
-            metrics = {} if stale else _scalars(self._logs)
-        elif self._evaluated is not None and self._evaluated.step == snapshot.step:
-            metrics = self._evaluated.metrics
+            metrics = {} if stale else scalars(self._logs)
         else:
-            metrics = {}
+            # Not only of this epoch, which may have made no update.
+            latest = self._evaluation.evaluations[-1:]
+            metrics = latest[0].metrics if latest and latest[0].step == snapshot.step else {}
         self._save(
             snapshot.with_present_rate(self.model), metrics, epoch=self._epoch, is_last=is_last
         )
@@ -377,31 +389,17 @@ class RetrospectiveCheckpoint(_keras.Callback):
             self._save_pending(is_last=not self._notice.received)
             assert self._run is not None
             if self._notice.received:
-                preempted = notices.preempted(self._epoch, self.params["epochs"])
-                warnings.warn(preempted, stacklevel=2)
+                warnings.warn(notices.preempted(self._epoch, self.params["epochs"]), stacklevel=2)
             else:
-                self._run.finish(self.params["epochs"])
+                self._run.finish(self.params["epochs"], self._steps.step)
             # The others read what the first has written.
             self._run.host.barrier("saved")
             if self.restore_best and not self._notice.received:
                 self._run.restore_best(model, self._monitors[0])
         finally:
-            self._release()
+            self.end_execution()
+        if self._epoch > self._first_epoch and not self._notice.received:
+            notices.warn_of_unseen(self._monitors, self._history)
         best = self.best
         if self._is_alone and best is not None and best.is_early and not self._notice.received:
             warnings.warn(str(best), stacklevel=2)
-
-    def _release(self) -> None:
-        assert self.directory is not None
-        _taken_directories.release(self.directory)
-
-
-def _give_back(run: ResumableRun, notice: PreemptionNotice, position: DataPosition) -> None:
-    """Give back the signal, the beginning of the data and the directory."""
-    notice.close()
-    position.give_back()
-    run.close()
-
-
-def _scalars(logs: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}

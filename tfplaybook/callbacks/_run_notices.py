@@ -1,6 +1,11 @@
 """What the user is told about a run that is resumed, has ended, or may not be trained."""
 
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
+
+from tfplaybook.callbacks._evaluation_history import EvaluationHistory
+from tfplaybook.callbacks._monitors import Monitor
 
 
 def copied(caller: str, directory: Path) -> str:
@@ -37,3 +42,14 @@ def preempted(epoch: int, epochs: int) -> str:
         f"SIGTERM has ended the training after epoch {epoch} of {epochs}. Run the script again to "
         "go on from there."
     )
+
+
+def warn_of_unseen(monitors: Iterable[Monitor], history: EvaluationHistory) -> None:
+    """Warn of metrics that were to rank the checkpoints and were never reported."""
+    unseen = [monitor.name for monitor in monitors if not history.curve(monitor.name)]
+    if unseen:
+        warnings.warn(
+            f"No checkpoint is ranked by {unseen}, which no epoch has reported: none is kept for "
+            "it. Report the metric, or rank by another `monitor`.",
+            stacklevel=3,
+        )

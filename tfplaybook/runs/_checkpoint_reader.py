@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfplaybook._arguments import check_count
+from tfplaybook._files import NewerFormatError
 from tfplaybook.runs import _checkpoint_files as files
 from tfplaybook.runs._retention import CheckpointEntry, ranked
 
@@ -128,6 +129,9 @@ class CheckpointReader:
 
         Args:
             resumable: Only one from which training can go on.
+
+        Raises:
+            ValueError: A later one has a newer format: it is whole, and not to be passed over.
         """
         skipped: list[tuple[Path, str]] = []
         for step, folder in sorted(folders(self.directory).items(), reverse=True):
@@ -135,6 +139,8 @@ class CheckpointReader:
                 if resumable and not files.read_record(folder).resumable:
                     continue
                 return LatestCheckpoint(self.load(step), skipped)
+            except NewerFormatError:
+                raise
             except (ValueError, OSError) as error:
                 self._damaged.add(step)
                 skipped.append((folder, str(error)))

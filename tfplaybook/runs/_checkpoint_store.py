@@ -75,6 +75,7 @@ class CheckpointStore(CheckpointReader):
         self._on_phase = on_phase or _ignore
         self._background = Background()
         try:
+            made = [path for path in self.directory.parents if not path.exists()]
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lock = DirectoryLock(self.directory, f"The checkpoints in {self.directory}")
         except OSError as error:
@@ -82,7 +83,9 @@ class CheckpointStore(CheckpointReader):
         weakref.finalize(self, _end, self._background, self._lock)
         try:
             _clean(self.directory)
-            files.sync_directory(self.directory.parent)
+            # A new folder is on the disk when the one that lists it is.
+            for path in (self.directory, *made):
+                files.sync_directory(path.parent)
         except OSError as error:
             self._lock.release()
             raise _in_our_terms(f"{self.directory} cannot be cleaned", error) from error
@@ -152,6 +155,25 @@ class CheckpointStore(CheckpointReader):
         self._lock.check_held()
         if self._committed:
             self._collect(max(self._committed))
+
+    def discard(self, *, after: int) -> None:
+        """Delete the checkpoints of higher steps than `after`, for a run that makes them again.
+
+        Damaged ones stay until they are replaced.
+
+        Raises:
+            OSError: The save in flight could not be written, or a checkpoint not be removed.
+        """
+        self.wait()
+        self._lock.check_held()
+        obsolete = [step for step in self._committed.keys() - self._damaged if step > after]
+        try:
+            # A kill on the way leaves a beginning without gaps.
+            for step in sorted(obsolete, reverse=True):
+                self._remove(self._committed[step])
+        except OSError as error:
+            what = f"The checkpoints after step {after} could not be removed"
+            raise _in_our_terms(what, error) from error
 
     def wait(self) -> None:
         """Return when the save in flight is on the disk.
@@ -245,12 +267,15 @@ class CheckpointStore(CheckpointReader):
         kept = self.keep.kept(entries) | set(resumable[-1:]) | ({saved} & set(resumable))
         for entry in entries:
             if entry.step not in kept:
-                del self._committed[entry.step]
-                collected = self._hidden(_COLLECTED, entry.path)
-                with contextlib.suppress(FileNotFoundError):
-                    entry.path.rename(collected)
-                    self._on_phase("collecting")
-                    shutil.rmtree(collected)
+                self._remove(entry)
+
+    def _remove(self, entry: CheckpointEntry) -> None:
+        del self._committed[entry.step]
+        collected = self._hidden(_COLLECTED, entry.path)
+        with contextlib.suppress(FileNotFoundError):
+            entry.path.rename(collected)
+            self._on_phase("collecting")
+            shutil.rmtree(collected)
 
     def _hidden(self, prefix: str, folder: Path) -> Path:
         return self.directory / f"{prefix}{folder.name}"

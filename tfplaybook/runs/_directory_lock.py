@@ -51,7 +51,16 @@ class DirectoryLock:
         """
         self.check_held()
         assert self._file is not None
-        if not os.path.samestat(os.fstat(self._file), self._path.stat()):
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            if not self._path.parent.is_dir():
+                raise
+            raise FileNotFoundError(
+                errno.ENOENT,
+                f"its {FILE_NAME} was removed, which keeps other writers out; run it again",
+            ) from None
+        if not os.path.samestat(os.fstat(self._file), found):
             raise FileNotFoundError(
                 errno.ENOENT, f"its {FILE_NAME} was removed, and another writer made it anew"
             )
