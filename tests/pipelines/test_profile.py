@@ -337,3 +337,11 @@ def test_replicas_of_variables_are_put_back():
     after = [v.numpy() for v in [*model.variables, *model.optimizer.variables]]
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_picture_says_what_long_bars_of_parallel_calls_mean():
+    dataset = tf.data.Dataset.range(100).map(wait, num_parallel_calls=4)
+    serial = pipelines.profile(tf.data.Dataset.range(100).take(50), seconds=0.1).plot()
+    parallel = pipelines.profile(dataset, seconds=0.1).plot()
+    assert "parallel calls that only wait" in parallel.get_xlabel()
+    assert "parallel calls that only wait" not in serial.get_xlabel()
