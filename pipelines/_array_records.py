@@ -14,6 +14,7 @@ from pipelines._dataset import readable_size
 from pipelines._features import record_parser
 from pipelines._files import Paths, find_files
 from pipelines._fingerprint import files_fingerprint
+from pipelines._iterators_at_exit import close_iterators_at_exit
 from pipelines._record_index import Run
 from pipelines._sources import IndexedSource
 
@@ -101,6 +102,8 @@ class _Readers:
             ) from error
 
     def source(self, parse: Callable[[Any], Any]) -> IndexedSource:
+        close_iterators_at_exit()
+
         def read(indices: np.ndarray) -> np.ndarray:
             return np.array([self.read(index) for index in indices.tolist()], dtype=object)
 

@@ -1,6 +1,7 @@
 """Running a pipeline for a while and noting what it does."""
 
 import dataclasses
+import inspect
 import os
 import statistics
 import time
@@ -16,6 +17,10 @@ from pipelines._stage_times import ModelReader, StageTimes
 _WARM_SECONDS = 1.0
 _WARM_ELEMENTS = 3
 _CALIBRATION_SECONDS = 0.05
+
+
+class NoPipelineError(TypeError):
+    """What was given is no pipeline; an error inside of the function that makes one is another."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +58,35 @@ def make_dataset(
     sites = CallSites()
     made = pipeline
     if callable(pipeline) and not isinstance(pipeline, tf.data.Dataset):
+        _check_needs_nothing(pipeline)
         with sites:
             made = pipeline()
     if not isinstance(made, tf.data.Dataset):
         what = "a function that returned" if made is not pipeline else "an object of type"
-        raise TypeError(
+        raise NoPipelineError(
             "`pipeline` must be a `tf.data.Dataset` or a function without arguments that returns "
             f"one. Received {what} {type(made).__name__}."
         )
     return made, sites
+
+
+def _check_needs_nothing(pipeline: Callable[..., Any]) -> None:
+    try:
+        parameters = inspect.signature(pipeline).parameters.values()
+    except ValueError:
+        return  # Some functions in C do not say what they need; the call will.
+    needed = [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if needed:
+        raise NoPipelineError(
+            "`pipeline` must be a `tf.data.Dataset` or a function without arguments that returns "
+            f"one. Received a function that needs {', '.join(map(repr, needed))}. Give it those: "
+            "`lambda: make(...)`."
+        )
 
 
 def measure(dataset: tf.data.Dataset, *, seconds: float) -> Measurement:

@@ -164,7 +164,8 @@ class PipelineProfile:
         """Draw the time of every stage per element of the pipeline, and name the bottleneck.
 
         Args:
-            ax: Axes to draw on; default: those of a new figure.
+            ax: Axes to draw on; default: those of a new figure. The names of the stages need room
+                on the left, for which the figure must have `layout="constrained"`.
         """
         from pipelines._profile_plot import draw_profile
 

@@ -62,9 +62,9 @@ def profile(
         step_fn: One training step, a function of one element such as
             `lambda batch: model.train_on_batch(*batch)`. Asks as well whether *training* waits for
             its input: real steps are compared with the same steps on one batch that is kept.
-            Everything that the steps change is put back.
-        variables: The variables that `step_fn` changes. By default those of the models, optimizers
-            and variables that it refers to.
+            The variables that the steps change are put back.
+        variables: The variables that `step_fn` changes. By default all of this process are copied,
+            which takes as much memory as they do.
 
     Returns:
         A `PipelineProfile`; `str()` of it is a table.

@@ -16,7 +16,8 @@ def draw_profile(found: PipelineProfile, ax: "Axes | None") -> "Axes":
     """Draw a bar per stage, the first one on top, and return `ax`.
 
     A bar is the time of the stage per element of the whole pipeline, over the calls that may run
-    at once; the line is the time between two elements, which no bar can exceed by much.
+    at once; the line is the time between two elements, which no bar can exceed by much. A bar says
+    nothing about what limits: calls that wait while others work cost no time of their own.
     """
     if ax is None:
         from matplotlib.figure import Figure
@@ -33,7 +34,11 @@ def draw_profile(found: PipelineProfile, ax: "Axes | None") -> "Axes":
     interval = 1e3 / found.rate
     ax.axvline(interval, color=_DARK, lw=1.2, ls="--")
     ax.set_xlim(0.0, 1.12 * max(*times, interval))
-    ax.set_xlabel("ms per element of the pipeline, over parallel calls; dashed: observed", size=8)
+    caption = "ms per element of the pipeline, over parallel calls; dashed: observed"
+    if any(stage.parallelism > 1.0 for stage in found.stages):
+        # The longest bar need not be the bottleneck, which a reader would take it for.
+        caption += "\nparallel calls that only wait take no core: a long bar may limit less"
+    ax.set_xlabel(caption, size=8)
     for place, stage in enumerate(found.stages):
         if stage.parallelism > 1.0:
             text = f"  {stage.parallelism:.0f} calls"

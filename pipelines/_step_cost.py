@@ -1,9 +1,10 @@
 """Whether training waits for its input: real steps beside the same steps on one batch."""
 
 import dataclasses
-import functools
-import inspect
+import gc
+import hashlib
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -60,14 +61,16 @@ def compare_steps(
     """Return the times of steps with and without input, and leave all variables as they were.
 
     Raises:
-        ValueError: If it is not known what `step_fn` changes, or if it makes variables.
+        ValueError: If it is not known what `step_fn` changes, or if it makes variables or changes
+            others than `variables`.
     """
-    state = _Variables(step_fn, variables)
+    state = _Variables(variables)
     batches = iter(dataset.repeat())
     kept = next(batches)
     try:
         _run(step_fn, kept)
-        state.check_unchanged_in_number()
+        state.check()
+        state.check_known()
         real, cached, waiting = [], [], []
         start = time.perf_counter()
         turn = 0
@@ -88,6 +91,7 @@ def compare_steps(
                 cached.append((end - middle) / _TURN_STEPS)
                 waiting.append(waited / _TURN_STEPS)
             turn += 1
+        state.check()
     finally:
         state.restore()
     return StepComparison(*map(statistics.median, (real, cached, waiting)))
@@ -103,70 +107,124 @@ def _run(step_fn: Callable[[Any], Any], batch: Any) -> None:
 class _Variables:
     """The values of what a step changes.
 
+    Which variables a function reaches, through attributes, helpers and containers, cannot be read
+    off it; all that are alive in this process include them.
+
     Args:
-        step_fn: The step.
-        variables: Its variables; None to find them.
+        variables: The variables to put back; None for all.
     """
 
-    def __init__(self, step_fn: Callable[[Any], Any], variables: Iterable[Any] | None) -> None:
-        self._step_fn = step_fn
+    def __init__(self, variables: Iterable[Any] | None) -> None:
         self._given = None if variables is None else list(variables)
-        self._all = self._find()
-        if self._given is None and not self._all:
+        if self._given is None and gc.get_freeze_count():
             raise ValueError(
-                "`step_fn` must refer to the model, optimizer or variables that it changes, so "
-                "that they can be put back. Received a function in which none were found: pass "
-                "`variables=[...]`, or `variables=[]` if it changes nothing."
+                "`variables` must be given after `gc.freeze()`, since the variables that `step_fn` "
+                "may change cannot be found. Received None: pass `variables=[...]`, or call "
+                "`gc.unfreeze()` before."
             )
-        self._values = [np.array(variable.numpy()) for variable in self._all]
+        self._before = _alive()
+        saved = self._before
+        if self._given is not None:
+            saved = {_key(part): part for variable in self._given for part in _parts(variable)}
+        # An uninitialized one has no value to put back.
+        self._saved = [(v, _read(v)) for v in saved.values() if _has_value(v)]
+        self._digests = {
+            key: _digest(v)
+            for key, v in self._before.items()
+            if key not in saved or not _has_value(v)
+        }
 
-    def _find(self) -> list[Any]:
-        found = self._given
-        if found is None:
-            found = [v for thing in _reached(self._step_fn) for v in _variables_of(thing)]
-        return list({id(variable): variable for variable in found}.values())
-
-    def check_unchanged_in_number(self) -> None:
-        """Raise `ValueError` if the first step made variables."""
-        made = len(self._find()) - len(self._all)
+    def check(self) -> None:
+        """Raise `ValueError` if steps have changed what cannot be put back."""
+        made = self._alive_and_new()
+        if made:
+            # Variables in cycles of garbage have been left, not made.
+            gc.collect()
+            made = self._alive_and_new()
         if made:
             raise ValueError(
-                f"`step_fn` must not make variables, since they cannot be put back. Its first call "
-                f"made {made}. Build the model and the optimizer before, as in "
+                "`step_fn` must not make variables, since they cannot be put back. Its first calls "
+                f"made {_names(made)}. Build the model and the optimizer before, as in "
                 "`model.optimizer.build(model.trainable_variables)`, or take a step."
+            )
+        others = [v for k, v in self._before.items() if k in self._digests]
+        changed = [v for v in others if _digest(v) != self._digests[_key(v)]]
+        if changed:
+            raise ValueError(
+                "`variables` must be all variables that `step_fn` changes, each with a value. It "
+                f"has changed others, which stay as they are now: {_names(changed)}. Add them, or "
+                "leave `variables` out."
+            )
+
+    def check_known(self) -> None:
+        """Raise `ValueError` if the first step seems to have changed nothing."""
+        if self._given is None and all(_digest(v) == _digest_of(old) for v, old in self._saved):
+            raise ValueError(
+                "`step_fn` must change variables of TensorFlow or Keras, so that they can be put "
+                "back. Received a function that changed none, as far as can be seen: pass "
+                "`variables=[...]`, or `variables=[]` if it changes nothing."
             )
 
     def restore(self) -> None:
         """Give all variables the values that they had."""
-        for variable, value in zip(self._all, self._values, strict=True):
+        for variable, value in self._saved:
             variable.assign(value)
 
-
-def _reached(step_fn: Any) -> Iterator[Any]:
-    """Yield the objects that a function refers to: closure, globals, bound object, arguments."""
-    while isinstance(step_fn, functools.partial):
-        yield from (*step_fn.args, *step_fn.keywords.values())
-        step_fn = step_fn.func
-    function = getattr(step_fn, "python_function", step_fn)  # of a `tf.function`
-    yield getattr(function, "__self__", None)
-    function = inspect.unwrap(getattr(function, "__func__", function))
-    if not inspect.isfunction(function):
-        yield step_fn
-        return
-    referred = inspect.getclosurevars(function)
-    yield from (*referred.nonlocals.values(), *referred.globals.values())
+    def _alive_and_new(self) -> list[Any]:
+        return [v for key, v in _alive().items() if key not in self._before]
 
 
-def _variables_of(thing: Any) -> Iterator[Any]:
-    if hasattr(thing, "assign") and hasattr(thing, "numpy"):
-        yield thing
-        return
-    if inspect.ismodule(thing) or inspect.isclass(thing):
-        return
-    for owner in (thing, getattr(thing, "optimizer", None)):
-        variables = getattr(owner, "variables", ())
-        for found in (variables() if callable(variables) else variables) or ():
-            if hasattr(found, "assign") and hasattr(found, "numpy"):
-                yield found
-    for metric in getattr(thing, "metrics", None) or ():
-        yield from getattr(metric, "variables", ())
+def _alive() -> dict[int, Any]:
+    """Return the variables of this process by their keys."""
+    kinds: tuple[type, ...] = (tf.Variable,)
+    keras = sys.modules.get("keras")
+    if keras is not None and keras.backend.backend() != "tensorflow":
+        kinds = (tf.Variable, keras.Variable)
+    # Not `isinstance`, which asks proxies of all kinds for their class.
+    found = [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
+    parts = [part for variable in found for part in _parts(variable)]
+    return {_key(part): part for part in parts}
+
+
+def _parts(variable: Any) -> Iterator[Any]:
+    """Yield the variables of the replicas, or the variable itself if it can be read here."""
+    inner = getattr(variable, "value", None)
+    if isinstance(inner, tf.Variable | tf.distribute.DistributedValues):
+        variable = inner  # of a Keras variable
+    if isinstance(variable, tf.distribute.DistributedValues):
+        yield from variable.values
+    elif not isinstance(variable, tf.Variable) or _is_readable(variable):
+        yield variable
+
+
+def _is_readable(variable: tf.Variable) -> bool:
+    """Return False for one that is half made, or of a graph under construction."""
+    handle = getattr(variable, "handle", None)
+    return handle is not None and not tf.is_symbolic_tensor(handle)
+
+
+def _key(variable: Any) -> int:
+    """Return what all objects of one state share; the result of an assignment is another object."""
+    return id(variable.handle) if isinstance(variable, tf.Variable) else id(variable)
+
+
+def _has_value(variable: Any) -> bool:
+    return not isinstance(variable, tf.Variable) or bool(variable.is_initialized())
+
+
+def _read(variable: Any) -> np.ndarray:
+    return np.array(variable.numpy())
+
+
+def _digest(variable: Any) -> bytes:
+    return _digest_of(_read(variable)) if _has_value(variable) else b""
+
+
+def _digest_of(value: np.ndarray) -> bytes:
+    strings = value.dtype == object
+    return hashlib.blake2b(repr(value.tolist()).encode() if strings else value.tobytes()).digest()
+
+
+def _names(variables: list[Any]) -> str:
+    names = [f"{variable.name!r}" for variable in variables[:3]]
+    return ", ".join(names) + (f" and {len(variables) - 3} more" if len(variables) > 3 else "")

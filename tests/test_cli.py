@@ -1,6 +1,7 @@
 """The installed `tfplaybook` command in a process of its own."""
 
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -64,13 +65,37 @@ def test_profiles_a_function_of_the_current_directory(tmp_path, monkeypatch):
         ("nowhere:train", "There is no module 'nowhere'"),
         ("my_input:missing", "has no function 'missing'"),
         ("my_input:number", "a function that returned int"),
+        ("my_input.py:train", "Leave out the '.py': my_input:train"),
+        ("my_input:constant", "must be a function that returns a `tf.data.Dataset`"),
+        ("my_input:needy", "Received a function that needs 'folder'"),
     ],
 )
 def test_says_what_cannot_be_profiled(name, message, tmp_path, monkeypatch, capsys):
     (tmp_path / "my_input.py").write_text(PIPELINE)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     assert main(["profile", name]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_errors_of_the_users_code_keep_their_traceback(tmp_path, monkeypatch):
+    (tmp_path / "my_input.py").write_text(PIPELINE)
+    (tmp_path / "my_imports.py").write_text("import not_there_at_all")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(TypeError, match="unsupported operand"):
+        main(["profile", "my_input:broken"])
+    with pytest.raises(ModuleNotFoundError, match="not_there_at_all"):
+        main(["profile", "my_imports:train"])
+
+
+def test_the_function_may_import_from_the_current_directory(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_input.py").write_text(PIPELINE)
+    (tmp_path / "my_helper.py").write_text("from my_input import train")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert main(["profile", "my_input:lazy", "--seconds", "0.2"]) == 0
+    assert "map square" in capsys.readouterr().out
 
 
 PIPELINE = """import tensorflow as tf
@@ -83,6 +108,18 @@ def train():
 
 def number():
     return 3
+
+def needy(folder):
+    return train()
+
+constant = 3
+
+def lazy():
+    import my_helper
+    return my_helper.train()
+
+def broken():
+    return 1 + "1"
 """
 
 TRIAL = """

@@ -7,48 +7,67 @@ the operations have other names.
 
 import shutil
 import tempfile
+import threading
 import time
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 
 _WAITING = ("IteratorGetNext", "MultiDeviceIteratorGetNext")
 
+# TensorFlow runs one trace per process, and one that its owner has left until it is stopped.
+_running: "weakref.ref[InputTrace] | None" = None
+
 
 class InputTrace:
-    """A trace under way.
+    """A trace under way; it ends with this object at the latest.
 
     Attributes:
         seconds: Time from the beginning to `stop`; 0.0 before.
+        thread: The thread that trains.
+
+    Args:
+        folder: Where the profiler writes; removed in the end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.seconds = 0.0
-        self._folder = Path(tempfile.mkdtemp(prefix="input-trace-"))
+        self.thread = threading.current_thread()
+        self._folder = folder
+        self._discard = weakref.finalize(self, _discard, self._folder)
         self._begin = time.perf_counter()
 
     @classmethod
     def start(cls) -> "InputTrace | None":
         """Begin to trace; None if something else is tracing, of which there can be one only."""
+        global _running
         import tensorflow as tf
 
-        trace = cls()
+        close_stale_trace()
+        folder = Path(tempfile.mkdtemp(prefix="input-trace-"))
         options = tf.profiler.experimental.ProfilerOptions(
             host_tracer_level=1, python_tracer_level=0, device_tracer_level=0
         )
         try:
-            tf.profiler.experimental.start(str(trace._folder), options)
+            tf.profiler.experimental.start(str(folder), options)
         except tf.errors.AlreadyExistsError:
-            shutil.rmtree(trace._folder)
+            shutil.rmtree(folder)
             return None
-        trace._begin = time.perf_counter()
+        trace = cls(folder)
+        _running = weakref.ref(trace)
         return trace
 
     def stop(self) -> float | None:
-        """End the trace; return the seconds of waiting, or None if no batch was asked for."""
+        """End the trace; return the seconds of waiting.
+
+        None if no batch was asked for, or if another `fit` has ended the trace.
+        """
         import tensorflow as tf
         from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
         self.seconds = time.perf_counter() - self._begin
+        if self._discard.detach() is None:
+            return None
         try:
             tf.profiler.experimental.stop()
             waits = []
@@ -65,6 +84,34 @@ class InputTrace:
         finally:
             shutil.rmtree(self._folder)
         return covered(waits) if waits else None
+
+    def discard(self) -> None:
+        """End the trace and measure nothing."""
+        self._discard()
+
+
+def close_stale_trace() -> None:
+    """End a trace that another `fit` of this thread, or of one that is gone, has left.
+
+    That `fit` has failed, or waits for the one that begins now: the trace no longer shows its
+    steps alone.
+    """
+    trace = None if _running is None else _running()
+    if trace is not None and (
+        trace.thread is threading.current_thread() or not trace.thread.is_alive()
+    ):
+        trace.discard()
+
+
+def _discard(folder: Path) -> None:
+    import tensorflow as tf
+
+    try:
+        tf.profiler.experimental.stop(save=False)
+    except tf.errors.UnavailableError:
+        pass  # The program has stopped it by itself, which is what is wanted.
+    finally:
+        shutil.rmtree(folder)
 
 
 def _is_wait(name: str) -> bool:

@@ -4,6 +4,7 @@
 """
 
 import copy
+import gc
 import inspect
 import math
 import sys
@@ -80,6 +81,17 @@ def stateful_callbacks(callback: "Callback") -> dict[str, Any]:
             name = type(other).__name__
             found[f"{name}:{sum(key.startswith(name) for key in found)}"] = other
     return found
+
+
+def profiled_batches(callback: "Callback") -> list[tuple[int, int]]:
+    """Return the first and last call, from 1, that a `TensorBoard` of the same `fit` profiles."""
+    # A callback is not told of those beside it, but Keras gives all of a `fit` one `params`.
+    boards = [
+        thing
+        for thing in gc.get_objects()
+        if issubclass(type(thing), keras.callbacks.TensorBoard) and thing.params is callback.params
+    ]
+    return [(board._start_batch, board._stop_batch) for board in boards if board._stop_batch > 0]
 
 
 def check_model(model: Any, caller: str) -> None:

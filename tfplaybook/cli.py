@@ -149,11 +149,12 @@ def _search(options: argparse.Namespace) -> int:
 def _profile(options: argparse.Namespace) -> None:
     factory = _load_function(options.pipeline)
     import pipelines
+    from pipelines._measurement import NoPipelineError
 
     try:
         findings = pipelines.lint(factory)
         found = pipelines.profile(factory, seconds=options.seconds)
-    except TypeError as error:
+    except NoPipelineError as error:
         raise ValueError(str(error)) from error
     sys.stdout.write(f"{found}\n")
     for finding in findings:
@@ -168,7 +169,10 @@ def _profile(options: argparse.Namespace) -> None:
 
 
 def _load_function(name: str) -> Callable[[], Any]:
-    """Return what `module:function` names, the module found from the current directory as well."""
+    """Return what `module:function` names, the module found from the current directory as well.
+
+    The directory stays on the path, as with `python -m`, since the function may import from it.
+    """
     module_name, _, function_name = name.partition(":")
     if not module_name or not function_name:
         raise ValueError(
@@ -179,10 +183,22 @@ def _load_function(name: str) -> Callable[[], Any]:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise ValueError(f"There is no module {error.name!r} to import {name!r} from.") from error
-    finally:
-        sys.path.pop(0)
+        missing = error.name or ""
+        # A module that the user's own module lacks is an error in that one, with its traceback.
+        if missing != module_name and not module_name.startswith(f"{missing}."):
+            raise
+        advice = ""
+        if module_name.endswith(".py"):
+            advice = f" Leave out the '.py': {module_name.removesuffix('.py')}:{function_name}."
+        raise ValueError(
+            f"There is no module {missing!r} to import {name!r} from.{advice}"
+        ) from error
     function = getattr(module, function_name, None)
     if function is None:
         raise ValueError(f"The module {module_name!r} has no function {function_name!r}.")
+    if not callable(function):
+        raise ValueError(
+            f"{name!r} must be a function that returns a `tf.data.Dataset`. Received: "
+            f"{type(function).__name__}."
+        )
     return function

@@ -1,6 +1,8 @@
 """InputMonitor in a real `fit`: what it measures, and that training is what it was."""
 
 import copy
+import gc
+import tempfile
 import time
 
 import keras
@@ -112,10 +114,78 @@ def test_another_profiler_is_left_alone(tmp_path):
     import tensorflow as tf
 
     monitor = InputMonitor()
-    with tf.profiler.experimental.Profile(str(tmp_path)):
+    with (
+        tf.profiler.experimental.Profile(str(tmp_path)),
+        pytest.warns(UserWarning, match="has measured nothing in this `fit`") as caught,
+    ):
         history = fit(compiled(), monitor).history
+    assert sum("InputMonitor" in str(warning.message) for warning in caught) == 1
     assert monitor.waits == ()
-    assert "input_wait_fraction" not in history
+    assert np.isnan(history["input_wait_fraction"]).all()
+
+
+@pytest.mark.parametrize("window", [(10, 20), 3, (39, 40)])
+def test_tensorboard_profiles_its_batches_and_the_others_are_measured(tmp_path, window):
+    monitor = InputMonitor(overhead_fraction=1.0)
+    board = keras.callbacks.TensorBoard(tmp_path, profile_batch=window)
+    fit(compiled(), monitor, board, epochs=2)
+    assert list(tmp_path.rglob("*.xplane.pb")), (
+        f"Keras {keras.version()}: TensorBoard keeps its batches elsewhere than `_start_batch` and "
+        "`_stop_batch`, or `params` are no longer those of the `fit`"
+    )
+    assert monitor.waits
+
+
+class Fail(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 5:
+            raise RuntimeError("broken")
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    (tmp_path / "traces").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "traces"))
+    return lambda: list((tmp_path / "traces").glob("input-trace-*"))
+
+
+def test_a_failed_fit_hinders_no_other_monitor_and_no_tensorboard(tmp_path, folders):
+    failed, monitor = InputMonitor(), InputMonitor()
+    with pytest.raises(RuntimeError, match="broken"):
+        fit(compiled(), failed, Fail())
+    assert folders()
+    board = keras.callbacks.TensorBoard(tmp_path / "board", profile_batch=(10, 12))
+    fit(compiled(), monitor, board, epochs=2)
+    assert monitor.waits
+    assert list((tmp_path / "board").rglob("*.xplane.pb"))
+    assert failed.waits == ()
+    assert not folders()
+
+
+def test_the_trace_of_a_failed_fit_ends_with_its_monitor(tmp_path, folders):
+    import tensorflow as tf
+
+    def run():
+        with pytest.raises(RuntimeError, match="broken"):
+            fit(compiled(), InputMonitor(), Fail())
+
+    run()
+    gc.collect()
+    assert not folders()
+    with tf.profiler.experimental.Profile(str(tmp_path)):
+        pass
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_short_epochs_have_a_value_each(steps):
+    monitor = InputMonitor(overhead_fraction=1.0)
+    model = compiled()
+    for _ in range(2):
+        history = fit(model, monitor, epochs=4, data=batches().take(steps)).history
+        fractions = history["input_wait_fraction"]
+        assert len(fractions) == len(history["loss"]) == 4
+        assert np.isnan(fractions[0])
+        assert np.isfinite(fractions[1:]).all()
 
 
 def test_replicas_count_once():

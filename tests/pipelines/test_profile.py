@@ -4,6 +4,7 @@ A bottleneck is planted with a stage that waits at least five times as long as a
 """
 
 import dataclasses
+import gc
 import time
 
 import keras
@@ -226,3 +227,121 @@ def test_a_step_that_makes_variables_is_refused():
 
     with pytest.raises(ValueError, match="must not make variables"):
         pipelines.profile(lambda: batches(slow=False), seconds=0.1, step_fn=step)
+
+
+def test_variables_left_out_are_named():
+    known, forgotten = tf.Variable(1.0), tf.Variable(2.0, name="forgotten")
+
+    def step(batch):
+        known.assign_add(1.0)
+        forgotten.assign_add(1.0)
+
+    with pytest.raises(ValueError, match="which stay as they are now: 'forgotten:0'"):
+        pipelines.profile(lambda: batches(slow=False), seconds=0.1, step_fn=step, variables=[known])
+    assert known.numpy() == 1.0
+
+
+def test_variables_that_cannot_be_found_are_asked_for():
+    gc.freeze()
+    try:
+        with pytest.raises(ValueError, match="must be given after"):
+            pipelines.profile(lambda: batches(slow=False), seconds=0.1, step_fn=lambda batch: None)
+    finally:
+        gc.unfreeze()
+
+
+class Trainer:
+    """Training as users write it, with nothing that the step itself names."""
+
+    def __init__(self):
+        self.model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        self.optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+        self.optimizer.build(self.model.trainable_variables)
+        self.averages = {"ema": [tf.Variable(v.numpy()) for v in self.model.trainable_variables]}
+        self.compiled = tf.function(self.step)
+
+    def step(self, batch):
+        x, y = batch
+        with tf.GradientTape() as tape:
+            loss = loss_of(self.model, x, y)
+        gradients = tape.gradient(loss, vars_of(self.model))
+        self.optimizer.apply(gradients, vars_of(self.model))
+        for average, value in zip(self.averages["ema"], vars_of(self.model), strict=True):
+            average.assign(0.9 * average + 0.1 * tf.convert_to_tensor(value))
+        return loss
+
+    def state(self):
+        variables = [*self.model.variables, *self.optimizer.variables, *self.averages["ema"]]
+        return [v.numpy().copy() for v in variables]
+
+
+def loss_of(model, x, y):
+    return tf.reduce_mean((model(x) - y) ** 2)
+
+
+def vars_of(model):
+    return model.trainable_variables
+
+
+hidden = {}
+
+
+def step_through_helpers(batch):
+    hidden_trainer().step(batch)
+
+
+def hidden_trainer():
+    return hidden["trainer"]
+
+
+@pytest.mark.parametrize(
+    "step_of",
+    [
+        lambda trainer: trainer.step,
+        lambda trainer: trainer.compiled,
+        lambda trainer: step_through_helpers,
+    ],
+    ids=["method", "tf.function", "helpers"],
+)
+def test_all_that_a_step_reaches_is_put_back(step_of):
+    trainer = hidden["trainer"] = Trainer()
+    trainer.step(next(iter(batches(slow=False))))
+    before = trainer.state()
+    found = pipelines.profile(lambda: batches(slow=False), seconds=0.1, step_fn=step_of(trainer))
+    assert found.training.real_seconds > 0
+    for one, other in zip(before, trainer.state(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_list_of_variables_is_put_back():
+    counters = [tf.Variable(1), tf.Variable(2)]
+
+    def step(batch):
+        for counter in counters:
+            counter.assign_add(1)
+
+    pipelines.profile(lambda: batches(slow=False), seconds=0.1, step_fn=step)
+    assert [counter.numpy() for counter in counters] == [1, 2]
+
+
+def test_replicas_of_variables_are_put_back():
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = compiled()
+    model.train_on_batch(*next(iter(batches(slow=False))))
+    before = [v.numpy() for v in [*model.variables, *model.optimizer.variables]]
+    pipelines.profile(
+        lambda: batches(slow=False),
+        seconds=0.1,
+        step_fn=lambda batch: model.train_on_batch(*batch),
+    )
+    after = [v.numpy() for v in [*model.variables, *model.optimizer.variables]]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_picture_says_what_long_bars_of_parallel_calls_mean():
+    dataset = tf.data.Dataset.range(100).map(wait, num_parallel_calls=4)
+    serial = pipelines.profile(tf.data.Dataset.range(100).take(50), seconds=0.1).plot()
+    parallel = pipelines.profile(dataset, seconds=0.1).plot()
+    assert "parallel calls that only wait" in parallel.get_xlabel()
+    assert "parallel calls that only wait" not in serial.get_xlabel()

@@ -1,7 +1,9 @@
 """TFRecord and ArrayRecord files: read once each, repeatable, and bad ones named."""
 
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -318,6 +320,24 @@ class TestArrayRecordFiles:
             tf.errors.InvalidArgumentError, match=rf"Record \d+ of '{path}' cannot be read: Corrupt"
         ):
             next(iter(train))
+
+    def test_a_program_may_end_while_records_are_read_ahead(self, tmp_path):
+        module = pytest.importorskip("array_record.python.array_record_module")
+        path = tmp_path / "many.array_record"
+        writer = module.ArrayRecordWriter(str(path), "group_size:1")
+        for _ in range(20_000):
+            writer.write(b"x" * 100)
+        writer.close()
+        script = Path(__file__).with_name("exit_while_reading.py")
+        for _ in range(2):
+            done = subprocess.run(
+                [sys.executable, script, path],
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
 
     def test_files_of_another_kind_are_named(self, array_files, tmp_path):
         path = tmp_path / "part-3.array_record"

@@ -1,15 +1,17 @@
 """`InputMonitor`: how long training waits for its data, measured inside `fit`."""
 
 import dataclasses
+import math
 import os
 import statistics
 import time
+import warnings
 
 import keras
 
 from tfplaybook import _keras
 from tfplaybook._arguments import check_count, check_number
-from tfplaybook._input_trace import InputTrace
+from tfplaybook._input_trace import InputTrace, close_stale_trace
 from tfplaybook.callbacks._curve_log import CurveLog
 
 # The first steps compile, and fill buffers.
@@ -48,12 +50,14 @@ class InputMonitor(_keras.Callback):
     The measurement is a short trace by TensorFlow's own profiler, since a compiled step asks for
     its batch where Python cannot look at the clock. It holds for `steps_per_execution` as well, and
     under `tf.distribute` a time counts once however many replicas wait. A trace is taken early in
-    the run and again whenever the cost of the last one has become small enough. While another
-    profiler is at work, such as that of `keras.callbacks.TensorBoard(profile_batch=...)`, none is
-    taken.
+    the run, after the first two steps or the first epoch if that is shorter, and again whenever the
+    cost of the last one has become small enough. The batches that a
+    `keras.callbacks.TensorBoard(profile_batch=...)` of the same `fit` profiles are left to it, and
+    while another profiler is at work no trace is taken; a `fit` in which none could be taken warns.
 
     The mean of an epoch is in its `logs` as `input_wait_fraction`; if no trace fell into it, the
-    value of the last one. TensorBoard gets every trace as a point of the curve of that name.
+    value of the last one, and nan before the first. TensorBoard gets every trace as a point of the
+    curve of that name.
 
     Examples:
         >>> import keras, numpy as np, tfplaybook as pb
@@ -71,6 +75,9 @@ class InputMonitor(_keras.Callback):
         overhead_fraction: Most of the time that traces may take, in (0, 1]; the first one is taken
             in any case. 0.01 by default.
         log_dir: TensorBoard directory for the curve, beside the run of a `RunRecorder`.
+
+    Warns:
+        UserWarning: When `fit` ends and another profiler was at work whenever a trace was due.
 
     Raises:
         ValueError: At construction for a bad argument; when `fit` starts on a backend other than
@@ -114,9 +121,10 @@ class InputMonitor(_keras.Callback):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Forget an earlier `fit`, which may have been interrupted within a trace."""
         super().on_train_begin(logs)
-        if self._trace is not None:
-            self._trace.stop()
-            self._trace = None
+        close_stale_trace()
+        self._trace = None
+        self._profiled = _keras.profiled_batches(self)
+        self._was_started = self._was_refused = self._had_epoch = False
         self._curves.begin_attempt(_keras.count_updates(self.model))
         self._waits = []
         self._calls = 0
@@ -128,11 +136,15 @@ class InputMonitor(_keras.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Begin a trace if it is time."""
-        due = self._calls >= _WARM_CALLS and time.perf_counter() >= self._not_before
+        warm = self._calls >= _WARM_CALLS or self._had_epoch
         self._calls += 1
-        if due and self._trace is None:
+        if not warm or self._trace is not None or time.perf_counter() < self._not_before:
+            return
+        if self._is_free():
             self._trace = InputTrace.start()
             self._first_batch = batch
+        self._was_started |= self._trace is not None
+        self._was_refused |= self._trace is None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """End the trace if it is long enough."""
@@ -140,15 +152,34 @@ class InputMonitor(_keras.Callback):
             self._end_trace()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Put the mean of the epoch into the logs."""
+        """Put the mean of the epoch into the logs, in every epoch as Keras' history needs it."""
         self._end_trace()
+        self._had_epoch = True
         found = self._waits[self._epoch_from :] or self._waits[-1:]
-        if logs is not None and found:
-            logs[FRACTION] = statistics.fmean(wait.fraction for wait in found)
+        if logs is not None:
+            fractions = [wait.fraction for wait in found]
+            logs[FRACTION] = statistics.fmean(fractions) if fractions else math.nan
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Warn if nothing was measured because something else was tracing."""
+        if self._was_refused and not self._was_started:
+            warnings.warn(
+                "InputMonitor has measured nothing in this `fit`: TensorFlow runs one profiler at "
+                "a time, and another one was at work, or about to be, whenever a trace was due. "
+                "Stop it, or give `keras.callbacks.TensorBoard` a shorter `profile_batch`.",
+                stacklevel=2,
+            )
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """End a trace before an evaluation, whose batches are not those of training."""
         self._end_trace()
+
+    def _is_free(self) -> bool:
+        """Return whether a trace from this call on meets no batch that TensorBoard profiles."""
+        return all(
+            self._calls > last or self._calls + self.window_steps <= first
+            for first, last in self._profiled
+        )
 
     def _end_trace(self) -> None:
         trace, self._trace = self._trace, None
