@@ -294,13 +294,20 @@ class PresentFit:
         """Return whether the call has not ended."""
         if self._callbacks is None or self._callbacks() is None:
             return False
-        for top in sys._current_frames().values():
-            frame: FrameType | None = top
-            while frame is not None:
-                if id(frame) == self._caller:
-                    return True
-                frame = frame.f_back
-        return False
+        frames = list(sys._current_frames().values())
+        frame: FrameType | None = None
+        try:
+            while frames:
+                frame = frames.pop()
+                while frame is not None:
+                    if id(frame) == self._caller:
+                        return True
+                    frame = frame.f_back
+            return False
+        finally:
+            # The present one is among them: a cycle, which would keep what all of them hold.
+            frame = None
+            frames.clear()
 
     def when_over(self, call: Callable[[], None]) -> None:
         """Call it when the call has ended and nobody keeps its variables."""
