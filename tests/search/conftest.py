@@ -9,7 +9,8 @@ from hypermodels import Parabola
 from tfplaybook.search import QuasiRandomSearch
 
 
-@pytest.fixture(scope="session", autouse=True)
+# Not for the session, which goes on with the tests of other rooms.
+@pytest.fixture(scope="module", autouse=True)
 def _cheap_collections():
     """KerasTuner collects garbage in every trial, each time through all of TensorFlow."""
     gc.collect()
