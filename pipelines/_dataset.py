@@ -52,9 +52,9 @@ def _keep_freed_memory() -> None:
     """Let the memory of batches that are freed serve the next ones.
 
     glibc hands large blocks back to the kernel, which clears every page of the next one: at 64
-    images of 224 x 224 a thousand page faults a batch instead of one. What counts as large follows
-    the largest block that was freed so far (mallopt(3), M_MMAP_THRESHOLD), so one is freed. It is
-    never touched, and takes no memory.
+    images of 224 x 224 about a thousand page faults a batch instead of less than a hundred. What
+    counts as large follows the largest block that was freed so far (mallopt(3), M_MMAP_THRESHOLD),
+    so one is freed. It is never touched, and takes no memory.
     """
     np.empty(_LARGEST_KEPT - 2**16, np.uint8)
 
