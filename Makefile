@@ -34,8 +34,9 @@ $(VENV)/.installed-%: setup.cfg pyproject.toml
 demo: $(VENV)/.installed-demo
 	@$(BIN)/python examples/tune_digits.py
 
+# The order of the files is that of tests/conftest.py.
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not soak"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not soak"
 
 soak: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -n $(WORKERS) -m soak

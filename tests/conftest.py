@@ -20,7 +20,13 @@ if ON_TENSORFLOW:
     )
 
 
+# Of a few tests that take minutes each. A process that began one of these files last would leave
+# the others idle, since a file is run by one process.
+LONGEST = ("test_jax_backend.py", "test_examples.py", "test_killed_search.py")
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if ON_TENSORFLOW:
         return
     for item in items:

@@ -104,14 +104,18 @@ def test_a_worker_that_dies_each_time_ends_the_search(stand_in, tmp_path, capsys
     assert not alive(tmp_path)
 
 
-def run_command(arguments, **options):
+# A shell lets what it starts in the background ignore interrupts, and children inherit that.
+HEAR_INTERRUPTS = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+
+
+def run_command(arguments, *, preexec_fn=HEAR_INTERRUPTS):
     code = "import sys; from tfplaybook.cli import main; sys.exit(main(sys.argv[1:]))"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
         check=False,
-        **options,
+        preexec_fn=preexec_fn,
     )
 
 
