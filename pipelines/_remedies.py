@@ -11,6 +11,7 @@ from pipelines._limits import (
     Machine,
     Work,
     find_rate,
+    find_rate_after,
 )
 
 PARALLEL = "parallel"
@@ -90,7 +91,8 @@ def find_remedies(
     now = find_rate(works, machine, processor_seconds=processor_seconds)
 
     def gain(changed: Sequence[Work], shared: Machine) -> float:
-        return find_rate(changed, shared, processor_seconds=processor_seconds) / now
+        after = find_rate_after(changed, shared, processor_seconds=processor_seconds, rate=now)
+        return after / now
 
     found = []
     for place, candidate in enumerate(candidates):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines._limits import Machine, Work, find_limits, find_rate
+from pipelines._limits import Machine, Work, find_limits, find_rate, find_rate_after
 from pipelines._remedies import Candidate, find_remedies
 from pipelines._stage_times import StageTimes, complete
 
@@ -137,6 +137,35 @@ def test_processor_time_bounds_the_gain():
     stages = [Candidate("", "range", 1), Candidate("Map", "map f", 0, before=(1,))]
     best = remedies(works, stages, processor_seconds=0.05)[0]
     assert best.predicted_gain == pytest.approx(0.04 / 0.025, rel=0.01)
+
+
+def test_calls_that_wait_take_less_processor_time_when_they_are_frequent():
+    works = [Work(1, 0.16, 1, in_pool=True), Work(0, 1e-9, 1)]
+    stages = [Candidate("", "range", 1), Candidate("Map", "map f", 0, before=(1,), waits=True)]
+    now, processor = 1 / 0.16, 0.05
+    best = remedies(works, stages, processor_seconds=processor)[0]
+    # The rate r at which r * processor * (now / r)^0.3 is the number of cores.
+    after = (2 / processor / now**0.3) ** (1 / 0.7)
+    assert 2 / processor < after < 16 * now
+    assert best.predicted_gain == pytest.approx(after / now, rel=1e-3)
+
+
+def test_what_computes_takes_as_much_processor_time_at_any_rate():
+    works = [Work(1, 0.16, 0, parallelism=16), Work(0, 0.02, 1)]
+    rates = [
+        find_rate_after(works, Machine(cores, 16), processor_seconds=0.02, rate=5.0)
+        for cores in (0.5, 0.75)
+    ]
+    assert rates == pytest.approx([25.0, 37.5], rel=1e-3)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(1e-5, 1.0), min_size=1, max_size=6), st.floats(1e-4, 1.0))
+def test_no_change_is_no_gain(seconds, processor):
+    works = [Work(number, each, number % 2) for number, each in enumerate(seconds)]
+    now = find_rate(works, TWO_CORES, processor_seconds=processor)
+    after = find_rate_after(works, TWO_CORES, processor_seconds=processor, rate=now)
+    assert after == pytest.approx(now, rel=1e-4)
 
 
 def test_two_serial_stages_are_parted_by_a_prefetch():
