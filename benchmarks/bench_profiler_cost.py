@@ -6,11 +6,12 @@ While a pipeline is profiled, a thread reads tf.data's model of it; the pipeline
 cores, so that whatever the reading takes is missing. `InputMonitor` is put into a `fit` of some
 seconds, its first trace included, which it takes however short the training is.
 
-Each turn runs without, with, and without; the loss is that of the rate with over the mean of the
-two without, and the A/A control is that of one of these two over the other. Rates are per second,
-and per second of processor time, which other programs disturb less. Medians over the turns come
-with their 95% interval; the goal of 2% is met or missed where the whole interval is, and otherwise
-open: take more turns.
+Each turn of the pipeline is four windows of half a second of one iterator, two with and two
+without; each turn of the training is three, without, with, and without. The loss is that of the
+mean rate with over the mean rate without, and the A/A control is that between two that are alike.
+Rates are per second, and per second of processor time, which other programs disturb less. Medians
+over the turns come with their 95% interval; the goal of 2% is met or missed where the whole
+interval is, and otherwise open: take more turns.
 """
 
 import argparse
@@ -23,7 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from _paired import CLOCKS, Estimate, median
+from _paired import CLOCKS, median
 
 import tfplaybook as pb
 from pipelines._stage_times import ModelReader
@@ -33,11 +34,18 @@ _SIDE = 60
 # Two steps compile and fill buffers; the first trace begins after them.
 _WARM_STEPS = 2
 
+_WINDOW_SECONDS = 0.5
+
 Rates = dict[str, float]  # elements per second by each clock
+Found = dict[str, tuple[list[float], list[float]]]  # losses and controls by each clock
 
 
-def read_rate(seconds: float, *, watched: bool) -> Rates:
-    """Return the rates of a pipeline whose model is read, or not."""
+def reading_losses(windows: int) -> Found:
+    """Return the losses of a running pipeline whose model is read now and then, and the controls.
+
+    Reading is switched on and off while one iterator runs, off-on-on-off and on-off-off-on in
+    turn, in windows so short that a drift of the machine is the same for neighbours.
+    """
 
     def multiply(x: tf.Tensor) -> tf.Tensor:
         matrix = tf.random.stateless_uniform((_SIDE, _SIDE), (1, tf.cast(x, tf.int32)))
@@ -45,20 +53,34 @@ def read_rate(seconds: float, *, watched: bool) -> Rates:
 
     dataset = tf.data.Dataset.range(10**9).map(multiply, num_parallel_calls=tf.data.AUTOTUNE)
     iterator = iter(dataset.batch(8))
-    warm = time.perf_counter()
-    while time.perf_counter() - warm < 0.3 * seconds:
-        next(iterator)
-    reader = ModelReader(iterator)
-    if watched:
-        reader.start()
-    starts, count = _now(), 0
-    while time.perf_counter() - starts["wall"] < seconds:
-        next(iterator)
-        count += 1
-    found = _rates(count, starts)
-    if watched:
-        reader.stop()
-    return found
+
+    def rate(*, watched: bool) -> Rates:
+        reader = ModelReader(iterator)
+        if watched:
+            reader.start()
+        starts, count = _now(), 0
+        while time.perf_counter() - starts["wall"] < _WINDOW_SECONDS:
+            next(iterator)
+            count += 1
+        found = _rates(count, starts)
+        if watched:
+            reader.stop()
+        return found
+
+    for _ in range(8):
+        rate(watched=False)  # tf.data tunes itself
+    losses: Found = {name: ([], []) for name in CLOCKS}
+    for number in range(windows):
+        order = (False, True, True, False) if number % 2 == 0 else (True, False, False, True)
+        rates = [rate(watched=watched) for watched in order]
+        for name, (found, controls) in losses.items():
+            first, second, third, last = (each[name] for each in rates)
+            outer, inner = (first + last) / 2.0, (second + third) / 2.0
+            with_reading, without = (outer, inner) if order[0] else (inner, outer)
+            found.append(1.0 - with_reading / without)
+            # Of the two neighbours that are alike, in an order that alternates as well.
+            controls.append((1.0 - second / third) * (-1) ** (number // 2))
+    return losses
 
 
 def _now() -> Rates:
@@ -106,40 +128,41 @@ def fit_rate(seconds: float, *, watched: bool) -> Rates:
     return clock.rates
 
 
-def losses(
-    rates: Callable[..., Rates], seconds: float, turns: int
-) -> dict[str, tuple[Estimate, Estimate]]:
-    """Return for each clock the loss of rate by looking, and the control."""
-    found: dict[str, list[float]] = {name: [] for name in CLOCKS}
-    controls: dict[str, list[float]] = {name: [] for name in CLOCKS}
+def monitor_losses(seconds: float, turns: int) -> Found:
+    """Return the losses of trainings with `InputMonitor`, and the controls."""
+    losses: Found = {name: ([], []) for name in CLOCKS}
     for turn in range(turns):
         # Once before and once after, so that a drift of the machine cancels out.
-        first, watched, last = (rates(seconds, watched=look) for look in (False, True, False))
-        for name in CLOCKS:
-            found[name].append(1.0 - 2.0 * watched[name] / (first[name] + last[name]))
-            controls[name].append((1.0 - first[name] / last[name]) * (-1) ** turn)
-    return {name: (median(found[name]), median(controls[name])) for name in CLOCKS}
+        first, watched, last = (fit_rate(seconds, watched=look) for look in (False, True, False))
+        for name, (found, controls) in losses.items():
+            found.append(1.0 - 2.0 * watched[name] / (first[name] + last[name]))
+            controls.append((1.0 - first[name] / last[name]) * (-1) ** turn)
+    return losses
 
 
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="2 short turns")
-    parser.add_argument("--turns", type=int, default=7, help="turns of each measurement")
+    parser.add_argument("--turns", type=int, help="turns: of `profile` 60, of `InputMonitor` 7")
     parser.add_argument("--only", choices=["profile", "InputMonitor"], help="one of the two")
     options = parser.parse_args()
-    turns = 2 if options.quick else options.turns
-    for name, rates, seconds in (
-        ("profile", read_rate, 1.0 if options.quick else 3.0),
-        ("InputMonitor", fit_rate, 2.0 if options.quick else 10.0),
-    ):
-        if options.only in (None, name):
-            for clock, (loss, control) in losses(rates, seconds, turns).items():
-                print(
-                    f"{name:<14} {clock:<5} loss {loss}, control {control}   "
-                    f"(goal: at most {_GOAL:.0%}: {loss.verdict(_GOAL)})",
-                    flush=True,
-                )
+    seconds = 2.0 if options.quick else 10.0
+    measurements: dict[str, tuple[Callable[[int], Found], int]] = {
+        "profile": (reading_losses, 60),
+        "InputMonitor": (lambda turns: monitor_losses(seconds, turns), 7),
+    }
+    for name, (measure, turns) in measurements.items():
+        if options.only not in (None, name):
+            continue
+        found = measure(options.turns or (2 if options.quick else turns))
+        for clock, (losses, controls) in found.items():
+            loss = median(losses)
+            print(
+                f"{name:<14} {clock:<5} loss {loss}, control {median(controls)}   "
+                f"(goal: at most {_GOAL:.0%}: {loss.verdict(_GOAL)})",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ def _keep_freed_memory() -> None:
     glibc hands large blocks back to the kernel, which clears every page of the next one: at 64
     images of 224 x 224 about a thousand page faults a batch instead of less than a hundred. What
     counts as large follows the largest block that was freed so far (mallopt(3), M_MMAP_THRESHOLD),
-    so one is freed. It is never touched, and takes no memory.
+    so one is freed. It is never touched, and takes no memory. Arrays above 32 MiB are out of its
+    reach: `docs/how-to/input-pipelines.md` says what helps there.
     """
     np.empty(_LARGEST_KEPT - 2**16, np.uint8)
 
