@@ -1,20 +1,19 @@
 """A training in which everything that a checkpoint holds decides about the result.
 
-As a script it reads lines such as `{"directory": "run", "kill_after": 0.5}`. For each it trains in
-a process of its own, killed with SIGKILL after so many seconds of training unless that is null, and
-answers with the exit code. One that ends leaves `weights.npz` and `end.json` in its directory.
+As a script it trains as `forks` asks it to. A training that ends leaves `weights.npz` and
+`end.json` in its directory.
 """
 
 import json
 import os
 import random
 import signal
-import sys
 import threading
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import forks
 import keras
 import numpy as np
 
@@ -169,7 +168,10 @@ class Clock(keras.callbacks.Callback):
 
 
 def train_once(directory, kill_after):
-    """Train or go on, and write what came out."""
+    """Train or go on, and write what came out.
+
+    This process is killed after so many seconds of training unless that is None.
+    """
     if ON_TENSORFLOW:
         tf.config.experimental.enable_op_determinism()
     clock = Clock(kill_after)
@@ -180,17 +182,5 @@ def train_once(directory, kill_after):
         json.dump({"resumed_step": checkpoint.resumed_step, "seconds": clock.seconds}, file)
 
 
-def main():
-    for line in sys.stdin:
-        # The imports take longer than the training. Nothing has been computed before the fork, and
-        # so no thread of a backend is lost by it.
-        process = os.fork()
-        if process == 0:
-            train_once(**json.loads(line))
-            return
-        _, status = os.waitpid(process, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
-
-
 if __name__ == "__main__":
-    main()
+    forks.serve(train_once)

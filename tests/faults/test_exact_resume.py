@@ -6,51 +6,19 @@ import random
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from exact_training import EPOCHS, STEPS, make_model, outcome, train
+from forks import Forks
 
 import tfplaybook as pb
 from tfplaybook import _keras_state
 from tfplaybook.callbacks._resumable_run import ResumableRun
 
 SCRIPT = Path(__file__).parent / "exact_training.py"
-
-
-class Trainer:
-    """Trains in processes that can be killed, made by one that has done the imports."""
-
-    def __init__(self, folder, backend):
-        self._errors = (folder / "errors.txt").open("w+")
-        self._process = subprocess.Popen(
-            [sys.executable, str(SCRIPT)],
-            env={**os.environ, "KERAS_BACKEND": backend},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self._process.communicate()
-        self._errors.close()
-
-    def train(self, directory, *, kill_after=None):
-        """Train or go on; return what the training says at its end, or None if it was killed."""
-        request = {"directory": str(directory), "kill_after": kill_after}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        code = self._process.stdout.readline().strip()
-        self._errors.seek(0)
-        assert code in ("0", str(-signal.SIGKILL)), self._errors.read()
-        return json.loads((directory / "end.json").read_text()) if code == "0" else None
 
 
 def weights(directory):
@@ -63,8 +31,14 @@ def campaign(folder, *, kills, seed, backend):
     undisturbed = folder / "undisturbed"
     moments = random.Random(seed)
     runs = killed = resumed = 0
-    with Trainer(folder, backend) as trainer:
-        seconds = trainer.train(undisturbed)["seconds"]
+    with Forks(SCRIPT, folder, KERAS_BACKEND=backend) as trainer:
+
+        def run(directory, *, kill_after=None):
+            """Train or go on; return what the training says at its end, or None if killed."""
+            finished = trainer.finishes(directory=str(directory), kill_after=kill_after)
+            return json.loads((directory / "end.json").read_text()) if finished else None
+
+        seconds = run(undisturbed)["seconds"]
         expected = outcome(undisturbed)
         assert len(expected[1]) >= 3
         while killed < kills:
@@ -74,7 +48,7 @@ def campaign(folder, *, kills, seed, backend):
             end = None
             while end is None:
                 delay = moments.uniform(0.0, seconds) if killed < kills else None
-                end = trainer.train(directory, kill_after=delay)
+                end = run(directory, kill_after=delay)
                 killed += end is None
             assert outcome(directory) == expected
             assert weights(directory) == weights(undisturbed)
