@@ -15,7 +15,7 @@ ROOMS = [
     "test_keras_state.py",
     "test_hosts.py",
     "callbacks",
-    "runs",
+    "runs/test_run_directory.py",  # the other files of the room are about NumPy arrays
 ]
 
 
