@@ -1,4 +1,4 @@
-"""A search whose trials fail, drop out and finish, as `forks` runs it."""
+"""A search of small models, some of which diverge, as `forks` runs it."""
 
 import os
 import signal
