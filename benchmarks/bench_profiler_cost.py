@@ -40,7 +40,7 @@ Rates = dict[str, float]  # elements per second by each clock
 Found = dict[str, tuple[list[float], list[float]]]  # losses and controls by each clock
 
 
-def reading_losses(windows: int) -> Found:
+def reading_losses(turns: int) -> Found:
     """Return the losses of a running pipeline whose model is read now and then, and the controls.
 
     Reading is switched on and off while one iterator runs, off-on-on-off and on-off-off-on in
@@ -55,7 +55,7 @@ def reading_losses(windows: int) -> Found:
     iterator = iter(dataset.batch(8))
 
     def rate(*, watched: bool) -> Rates:
-        reader = ModelReader(iterator)
+        reader = ModelReader(iterator)  # reads once, in windows of both kinds
         if watched:
             reader.start()
         starts, count = _now(), 0
@@ -70,8 +70,8 @@ def reading_losses(windows: int) -> Found:
     for _ in range(8):
         rate(watched=False)  # tf.data tunes itself
     losses: Found = {name: ([], []) for name in CLOCKS}
-    for number in range(windows):
-        order = (False, True, True, False) if number % 2 == 0 else (True, False, False, True)
+    for turn in range(turns):
+        order = (False, True, True, False) if turn % 2 == 0 else (True, False, False, True)
         rates = [rate(watched=watched) for watched in order]
         for name, (found, controls) in losses.items():
             first, second, third, last = (each[name] for each in rates)
@@ -79,7 +79,7 @@ def reading_losses(windows: int) -> Found:
             with_reading, without = (outer, inner) if order[0] else (inner, outer)
             found.append(1.0 - with_reading / without)
             # Of the two neighbours that are alike, in an order that alternates as well.
-            controls.append((1.0 - second / third) * (-1) ** (number // 2))
+            controls.append((1.0 - second / third) * (-1) ** (turn // 2))
     return losses
 
 
